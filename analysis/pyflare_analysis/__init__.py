@@ -1,0 +1,1 @@
+"""Answers from spans: traces, cost, drift, root cause, evaluation."""

@@ -1,0 +1,1 @@
+"""Receive, sample, batch, normalise and write spans."""

@@ -1,0 +1,1 @@
+"""OTLP on the wire: bytes to columns and back, without an object per span."""

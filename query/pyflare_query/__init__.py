@@ -1,0 +1,1 @@
+"""The REST query API over the same answers as the command line."""

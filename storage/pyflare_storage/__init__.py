@@ -1,0 +1,1 @@
+"""One door to the data: Parquet, ClickHouse and the embedded engine."""
