@@ -188,9 +188,7 @@ class KeepRule:
 
     def validate(self, path: str) -> None:
         """Raise `ConfigError` for a rule without a condition."""
-        empty = (
-            not self.status and self.duration_ms_above is None and self.cost_usd_above is None
-        )
+        empty = not self.status and self.duration_ms_above is None and self.cost_usd_above is None
         _require(
             condition=not empty,
             path=path,

@@ -146,7 +146,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("usage_basis", "category", "reported or inferred; null without usage."),
     Column("cost_nano_usd", "int64", "Cost in 1e-9 US dollars; null when unknown, never 0 for it."),
     Column("cost_status", "category", "One of COST_STATUSES.", nullable=False),
-    Column("price_source", "category", "Where the price comes from (genai-prices 0.2.3, user, ...)."),
+    Column(
+        "price_source", "category", "Where the price comes from (genai-prices 0.2.3, user, ...)."
+    ),
     Column("user_id", "string", "User on whose behalf the call was made."),
     Column("session_id", "string", "Conversation or session."),
     Column("team", "category", "Team that owns the call."),
@@ -193,9 +195,7 @@ def arrow_schema() -> pa.Schema:
     """Return the Arrow schema of the span record, as it is written to Parquet."""
     import pyarrow as pa
 
-    document = pa.struct(
-        [("id", pa.string()), ("content", pa.string()), ("score", pa.float64())]
-    )
+    document = pa.struct([("id", pa.string()), ("content", pa.string()), ("score", pa.float64())])
     types: dict[str, pa.DataType] = {
         "string": pa.string(),
         "category": pa.string(),
@@ -220,7 +220,9 @@ _CLICKHOUSE_TYPES: dict[str, str] = {
     "timestamp_ns": "DateTime64(9, 'UTC')",
     "list<string>": "Array(String)",
     "list<float32>": "Array(Float32)",
-    "list<document>": "Array(Tuple(id Nullable(String), content Nullable(String), score Nullable(Float64)))",
+    "list<document>": (
+        "Array(Tuple(id Nullable(String), content Nullable(String), score Nullable(Float64)))"
+    ),
 }
 
 
