@@ -1,0 +1,1 @@
+"""Normalisation: from the conventions in the wild to the one span record."""
