@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pyflare_proto.record import COST_STATUSES
 
 if TYPE_CHECKING:
@@ -103,20 +104,21 @@ class PricedColumns:
         """Return `cost_nano_usd` for Arrow, null where unknown."""
         import pyarrow as pa
 
-        return pa.array(self.cost_nano_usd, mask=~self.valid)
+        return pa.array(self.cost_nano_usd, pa.int64(), mask=~self.valid)
 
-    def status_array(self) -> pa.DictionaryArray:
+    def status_array(self) -> pa.DictionaryArray[pa.Int32Type, pa.StringType]:
         """Return `cost_status` for Arrow."""
         import pyarrow as pa
 
         return pa.DictionaryArray.from_arrays(
-            pa.array(self.status.astype(np.int32)), pa.array(COST_STATUSES)
+            pa.array(self.status.astype(np.int32), pa.int32()), pa.array(COST_STATUSES)
         )
 
-    def source_array(self) -> pa.DictionaryArray:
+    def source_array(self) -> pa.DictionaryArray[pa.Int32Type, pa.StringType]:
         """Return `price_source` for Arrow, null where unknown."""
         import pyarrow as pa
 
         return pa.DictionaryArray.from_arrays(
-            pa.array(self.source, mask=self.source < 0), pa.array(self.sources, pa.string())
+            pa.array(self.source, pa.int32(), mask=self.source < 0),
+            pa.array(self.sources, pa.string()),
         )
