@@ -10,7 +10,7 @@ that no encoder produces (see `wire`).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,129 +56,99 @@ class OtlpDecodeError(InvalidDataError):
         self.reason = reason
 
 
-@dataclasses.dataclass
-class _Room:
-    """Rows to allocate for each table."""
+def _guess(size: int, requests: int) -> list[int]:
+    """Return room for the spans of `size` bytes, by table of `spans`: over 40 bytes an attribute.
 
-    spans: int
-    attributes: int
-    resource_attributes: int
-    scope_attributes: int
-    scopes: int
-    events: int
-    links: int
+    Memory that stays unused is never touched, so that it costs next to nothing.
+    """
+    few = 16 + 4 * requests + size // 2048
+    return [16 + size // 128, 64 + size // 40, 8 * few, few, few, few, few]
 
-    @classmethod
-    def guess(cls, size: int, requests: int) -> _Room:
-        """Return room that common spans of `size` bytes fit into: over 40 bytes an attribute."""
-        few = 16 + 4 * requests + size // 2048
-        return cls(16 + size // 128, 64 + size // 40, 8 * few, few, few, few, few)
 
-    def grow(self, counts: NDArray[np.int64]) -> bool:
-        """Make room for `counts` rows: whether there was too little."""
-        grown = False
-        for field, found in zip(dataclasses.fields(self), counts.tolist(), strict=False):
-            if found > getattr(self, field.name):
-                setattr(self, field.name, found)
-                grown = True
-        return grown
+class _Tables:
+    """Memory for the columns of all tables, with `room` rows each."""
 
-    def allocate(self) -> rows.Output:
-        """Return uninitialised arrays of this size."""
+    def __init__(self, room: Sequence[int]) -> None:
+        self.context = np.zeros(rows.CONTEXT_WORDS, np.int64)
+        self.context[rows.ROOM : rows.ROOM + rows.TABLES] = room
+        begins = [0]
+        for table, n in enumerate(room):
+            for size in rows.COLUMNS[table]:
+                begins.append(begins[-1] + (size * n + 7) // 8 * 8)
+        self.context[rows.FIRST_COLUMN : rows.FIRST_COLUMN + len(begins) - 1] = begins[:-1]
+        self.arena = np.empty(begins[-1], np.uint8)
+        self._begins = begins
 
-        def attributes(n: int) -> rows.Attributes:
-            return rows.Attributes(
-                np.empty((3, n), np.int64), np.empty((6, n), np.int32), np.empty(n, np.uint8)
-            )
+    def columns(self, table: int) -> Iterator[NDArray[np.uint8]]:
+        """Yield the bytes of each column of a table, cut to the rows that were found."""
+        n = int(self.context[table])
+        first = sum(len(columns) for columns in rows.COLUMNS[:table])
+        for i, size in enumerate(rows.COLUMNS[table]):
+            begin = self._begins[first + i]
+            yield self.arena[begin : begin + n * size]
 
-        def messages(n: int) -> rows.Messages:
-            return rows.Messages(np.empty((1, n), np.int64), np.empty((2, n), np.int32))
-
-        return rows.Output(
-            counts=np.zeros(10, np.int64),
-            long=np.empty((5, self.spans), np.int64),
-            short=np.empty((13, self.spans), np.int32),
-            ids=np.empty((self.spans, 32), np.uint8),
-            scope_long=np.empty((2, self.scopes), np.int64),
-            scope_short=np.empty((3, self.scopes), np.int32),
-            attributes=attributes(self.attributes),
-            resource_attributes=attributes(self.resource_attributes),
-            scope_attributes=attributes(self.scope_attributes),
-            events=messages(self.events),
-            links=messages(self.links),
+    def attributes(self, table: int) -> AttributeTable:
+        """Return one of the three attribute tables."""
+        key, value, number, owner, key_size, key_id, index0, index1, size, kind = (
+            self.columns(table)
+        )
+        return AttributeTable(
+            owner=owner.view(np.int32),
+            key=_slices(key, key_size),
+            key_id=key_id.view(np.int32),
+            index0=index0.view(np.int32),
+            index1=index1.view(np.int32),
+            type=kind,
+            value=_slices(value, size),
+            number=number.view(np.int64),
         )
 
+    def messages(self, table: int) -> MessageTable:
+        """Return the events or the links."""
+        place, owner, size = self.columns(table)
+        return MessageTable(owner.view(np.int32), _slices(place, size))
 
-def _attribute_table(columns: rows.Attributes, n: int) -> AttributeTable:
-    long, short = columns.long, columns.short
-    return AttributeTable(
-        owner=short[rows.OWNER, :n],
-        key=Slices(long[rows.KEY, :n], short[rows.KEY_SIZE, :n]),
-        key_id=short[rows.KEY_ID, :n],
-        index0=short[rows.INDEX0, :n],
-        index1=short[rows.INDEX1, :n],
-        type=columns.kind[:n],
-        value=Slices(long[rows.VALUE, :n], short[rows.VALUE_SIZE, :n]),
-        number=long[rows.NUMBER, :n],
+
+def _slices(offset: NDArray[np.uint8], size: NDArray[np.uint8]) -> Slices:
+    return Slices(offset.view(np.int64), size.view(np.int32))
+
+
+def _batch(buffer: NDArray[np.uint8], tables: _Tables) -> OtlpBatch:
+    (
+        start, end, name, message, state, name_size, message_size, state_size, request, flags,
+        kind, code, resource, scope, valid, trace_id, span_id, parent_id, dropped,
+    ) = tables.columns(rows.SPANS)  # fmt: skip
+    scope_name, scope_version, name_bytes, version_bytes, scope_resource = tables.columns(
+        rows.SCOPES
     )
-
-
-def _message_table(columns: rows.Messages, n: int) -> MessageTable:
-    return MessageTable(columns.short[0, :n], Slices(columns.long[0, :n], columns.short[1, :n]))
-
-
-def _batch(buffer: NDArray[np.uint8], out: rows.Output) -> OtlpBatch:
-    counts = out.counts
-    n = int(counts[rows.N_SPANS])
-    s = int(counts[rows.N_SCOPES])
-    long = out.long[:, :n]
-    short = out.short[:, :n]
-    ids = out.ids[:n]
-    scope_long, scope_short = out.scope_long[:, :s], out.scope_short[:, :s]
-    dropped = short[rows.DROPPED_ATTRIBUTES : rows.DROPPED_LINKS + 1]
     return OtlpBatch(
         buffer=buffer,
-        request=short[rows.REQUEST],
-        trace_id=np.ascontiguousarray(ids[:, :16]),
-        span_id=np.ascontiguousarray(ids[:, 16:24]),
-        parent_span_id=np.ascontiguousarray(ids[:, 24:]),
-        valid_ids=short[rows.VALID] == 3,
-        flags=short[rows.FLAGS].view(np.uint32),
-        kind=short[rows.KIND],
-        start_time_ns=long[rows.START],
-        end_time_ns=long[rows.END],
-        status_code=short[rows.CODE],
-        name=Slices(long[rows.NAME], short[rows.NAME_SIZE]),
-        status_message=Slices(long[rows.MESSAGE], short[rows.MESSAGE_SIZE]),
-        trace_state=Slices(long[rows.STATE], short[rows.STATE_SIZE]),
-        resource_index=short[rows.RESOURCE],
-        scope_index=short[rows.SCOPE],
-        scope_name=Slices(scope_long[rows.SCOPE_NAME], scope_short[rows.SCOPE_NAME_SIZE]),
-        scope_version=Slices(scope_long[rows.SCOPE_VERSION], scope_short[rows.SCOPE_VERSION_SIZE]),
-        scope_resource=scope_short[rows.SCOPE_RESOURCE],
-        n_resources=int(counts[rows.N_RESOURCES]),
-        attributes=_attribute_table(out.attributes, int(counts[rows.N_ATTRIBUTES])),
-        resource_attributes=_attribute_table(
-            out.resource_attributes, int(counts[rows.N_RESOURCE_ATTRIBUTES])
-        ),
-        scope_attributes=_attribute_table(
-            out.scope_attributes, int(counts[rows.N_SCOPE_ATTRIBUTES])
-        ),
-        events=_message_table(out.events, int(counts[rows.N_EVENTS])),
-        links=_message_table(out.links, int(counts[rows.N_LINKS])),
-        dropped_counts=np.ascontiguousarray(dropped.T),
+        request=request.view(np.int32),
+        trace_id=trace_id.reshape(-1, 16),
+        span_id=span_id.reshape(-1, 8),
+        parent_span_id=parent_id.reshape(-1, 8),
+        valid_ids=valid.view(np.int32) == 3,
+        flags=flags.view(np.uint32),
+        kind=kind.view(np.int32),
+        start_time_ns=start.view(np.int64),
+        end_time_ns=end.view(np.int64),
+        status_code=code.view(np.int32),
+        name=_slices(name, name_size),
+        status_message=_slices(message, message_size),
+        trace_state=_slices(state, state_size),
+        resource_index=resource.view(np.int32),
+        scope_index=scope.view(np.int32),
+        scope_name=_slices(scope_name, name_bytes),
+        scope_version=_slices(scope_version, version_bytes),
+        scope_resource=scope_resource.view(np.int32),
+        n_resources=int(tables.context[rows.RESOURCES]),
+        attributes=tables.attributes(rows.ATTRIBUTES),
+        resource_attributes=tables.attributes(rows.RESOURCE_ATTRIBUTES),
+        scope_attributes=tables.attributes(rows.SCOPE_ATTRIBUTES),
+        events=tables.messages(rows.EVENTS),
+        links=tables.messages(rows.LINKS),
+        dropped_counts=dropped.view(np.int32).reshape(-1, 3),
     )
-
-
-_TABLES = [
-    rows.N_SPANS,
-    rows.N_ATTRIBUTES,
-    rows.N_RESOURCE_ATTRIBUTES,
-    rows.N_SCOPE_ATTRIBUTES,
-    rows.N_SCOPES,
-    rows.N_EVENTS,
-    rows.N_LINKS,
-]  # in the order of `_Room`
 
 
 def decode(payloads: Sequence[bytes], keys: KeyTable) -> OtlpBatch:
@@ -201,16 +171,19 @@ def decode(payloads: Sequence[bytes], keys: KeyTable) -> OtlpBatch:
     bounds = np.zeros(len(payloads) + 1, np.int64)
     np.cumsum([len(payload) for payload in payloads], out=bounds[1:])
     buffer = frozen(np.frombuffer(data, np.uint8))
-    room = _Room.guess(len(data), len(payloads))
+    room = _guess(len(data), len(payloads))
     while True:
-        out = room.allocate()
-        code = rows.walk(buffer, bounds, out, keys.arrays)
+        tables = _Tables(room)
+        context = tables.context
+        code = rows.walk(buffer, bounds, keys.words, context, tables.arena)
         if code < 0:
-            index = int(out.counts[rows.BAD_REQUEST])
-            position = int(out.counts[rows.BAD_AT] - bounds[index])
+            index = int(context[rows.BAD_REQUEST])
+            position = int(context[rows.BAD_PLACE] - bounds[index])
             raise OtlpDecodeError(index, position, _REASONS[code])
-        if not room.grow(out.counts[_TABLES]):
-            return _batch(buffer, out)
+        found = context[: rows.TABLES].tolist()
+        if all(n <= limit for n, limit in zip(found, room, strict=True)):
+            return _batch(buffer, tables)
+        room = [max(n, limit) for n, limit in zip(found, room, strict=True)]
 
 
 def count_spans(payload: bytes) -> int:

@@ -4,46 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyflare_proto.otlp.hashing import equal_bytes, hash_bytes
-from pyflare_proto.otlp.jit import frozen, kernel
+from pyflare_proto.otlp.jit import address, byte_at, helper, int64_at, kernel, put64
 
-__all__ = ["KeyArrays", "KeyCache", "KeyTable", "find_key", "new_cache"]
+__all__ = ["CACHE_WORDS", "KeyTable", "find_key"]
 
-_SEED = np.uint64(0)  # known keys are fixed: nobody gains by colliding with them
-_CACHE_BITS = 10
+_SEED = 0  # known keys are fixed: nobody gains by colliding with them
 _DOT, _HASH, _ZERO, _NINE = 0x2E, 0x23, 0x30, 0x39
 _FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
 
+# The cache of keys met before in the same requests: the same few come in every span.
+# A slot has 5 words, byte offsets:
+_CACHE_BITS = 9
+_AT, _SIZE, _ID, _INDEX0, _INDEX1, _SLOT = range(0, 48, 8)
+CACHE_WORDS = 5 << _CACHE_BITS
+"""Words of 8 bytes that the cache must have, zeroed before its first use."""
 
-class KeyArrays(NamedTuple):
-    """A `KeyTable` for kernels; k keys, slots are powers of two with -1 for a free one."""
-
-    text: NDArray[np.uint8]
-    """All keys, one after the other."""
-    offset: NDArray[np.int64]
-    """(k + 1,) where each key begins in `text`."""
-    indices: NDArray[np.int64]
-    """(k,) number of `#` segments in each key."""
-    literal: NDArray[np.int64]
-    """Slots of the keys without `#`, by `hash_bytes`."""
-    pattern: NDArray[np.int64]
-    """Slots of the keys with `#`, by the FNV-1a hash of the key."""
-
-
-class KeyCache(NamedTuple):
-    """Keys met before in the same buffer, one a slot: the same few keys come in every span."""
-
-    offset: NDArray[np.int64]
-    length: NDArray[np.int64]
-    """-1 for a free slot."""
-    found: NDArray[np.int32]
-    """(slots, 3) key id, first index, second index."""
+# The table in words: a header, then k records, the two arrays of slots (-1 is free), the text.
+_MASK, _LITERAL, _PATTERN, _TEXT, _RECORDS = range(5)
 
 
 class KeyTable:
@@ -78,27 +61,25 @@ class KeyTable:
         return self._keys
 
     @cached_property
-    def arrays(self) -> KeyArrays:
-        """The table as kernels read it."""
+    def words(self) -> NDArray[np.int64]:
+        """The table as kernels read it (see `find_key`)."""
         encoded = [key.encode() for key in self._keys]
-        counts = [key.split(".").count("#") for key in self._keys]
-        bounds = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-        # 8 bytes of slack keep the array from being empty.
-        text = np.frombuffer(b"".join(encoded) + bytes(8), np.uint8)
-        size = 1 << max(4, (4 * len(self._keys)).bit_length())
-        literal = np.full(size, -1, np.int64)
-        pattern = np.full(size, -1, np.int64)
-        for i, data in enumerate(encoded):
-            if counts[i]:
-                table, slot = pattern, _fnv1a(data)
-            else:
-                slot = int(hash_bytes(text, int(bounds[i]), len(data), _SEED))
-                table = literal
-            slot &= size - 1
-            while table[slot] >= 0:
-                slot = (slot + 1) & (size - 1)
-            table[slot] = i
-        return KeyArrays(frozen(text), bounds, np.array(counts, np.int64), literal, pattern)
+        size = 1 << max(4, (4 * len(encoded)).bit_length())
+        records = [[0, len(data), key.split(".").count("#")]
+                   for data, key in zip(encoded, self._keys, strict=True)]
+        literal = _RECORDS + 3 * len(encoded)
+        text = literal + 2 * size
+        header = [size - 1, literal, literal + size, text]
+        at = 8 * text
+        for record in records:
+            record[0] = at
+            at += record[1]
+        head = np.array([*header, *(x for record in records for x in record)], np.int64)
+        body = b"".join(encoded)
+        tail = np.frombuffer(body + bytes(-len(body) % 8), np.int64)
+        words = np.concatenate([head, np.full(2 * size, -1), tail])
+        _fill(words, len(encoded))
+        return words
 
     def id(self, key: str) -> int:
         """Return the id of a listed key, `#` written as it is listed.
@@ -117,134 +98,147 @@ class KeyTable:
         return key in self._ids
 
 
-def _fnv1a(data: bytes) -> int:
-    """Return the FNV-1a hash of `data`, 64 bits."""
-    h = int(_FNV_OFFSET)
-    for byte in data:
-        h = ((h ^ byte) * int(_FNV_PRIME)) & 0xFFFFFFFFFFFFFFFF
-    return h
-
-
 @kernel
-def new_cache() -> KeyCache:
-    """Return an empty cache of keys."""
-    size = 1 << _CACHE_BITS
-    return KeyCache(
-        np.empty(size, np.int64), np.full(size, -1, np.int64), np.empty((size, 3), np.int32)
-    )
+def _fill(words: NDArray[np.int64], n: int) -> None:
+    """Enter the keys into the slots of the table."""
+    table = address(words)
+    mask = words[_MASK]
+    for key in range(n):
+        place = table + words[_RECORDS + 3 * key]
+        size = words[_RECORDS + 3 * key + 1]
+        if words[_RECORDS + 3 * key + 2] > 0:
+            slots = words[_PATTERN]
+            h = _FNV_OFFSET
+            for i in range(size):
+                h = (h ^ np.uint64(byte_at(place + i))) * _FNV_PRIME
+        else:
+            slots = words[_LITERAL]
+            h = hash_bytes(place, size, _SEED)
+        slot = np.int64(h) & mask
+        while words[slots + slot] >= 0:
+            slot = (slot + 1) & mask
+        words[slots + slot] = key
 
 
-@kernel
-def _index_end(buf: NDArray[np.uint8], pos: int, stop: int) -> int:
+@helper
+def _index_end(pos: int, stop: int) -> int:
     """Return the end of the segment of digits that begins at `pos`, 0 if it is none."""
     i = pos
-    while i < stop and _ZERO <= buf[i] <= _NINE:
+    while i < stop and _ZERO <= byte_at(i) <= _NINE:
         i += 1
-    if i == pos or (i < stop and buf[i] != _DOT):
+    if i == pos or (i < stop and byte_at(i) != _DOT):
         return 0
     return i
 
 
-@kernel
-def _matches(
-    table: KeyArrays, key: int, buf: NDArray[np.uint8], pos: int, stop: int
-) -> bool:
-    """Return whether [pos, stop) is listed key `key` with a decimal index for each `#`."""
-    t = table.offset[key]
-    t_stop = table.offset[key + 1]
+@helper
+def _matches(text: int, text_stop: int, pos: int, stop: int) -> bool:
+    """Return whether [pos, stop) is the listed key at `text` with an index for each `#`."""
     start = True
-    while pos < stop and t < t_stop:
-        if start:
-            after = _index_end(buf, pos, stop)
-            if after > 0:
-                if table.text[t] != _HASH:
-                    return False
-                pos = after
-                t += 1
-                start = False
-                continue
-        if buf[pos] != table.text[t]:
-            return False
-        start = buf[pos] == _DOT
-        pos += 1
-        t += 1
-    return bool(pos == stop and t == t_stop)
+    while pos < stop and text < text_stop:
+        after = _index_end(pos, stop) if start else 0
+        if after > 0:
+            if byte_at(text) != _HASH:
+                return False
+            pos = after
+            start = False
+        else:
+            if byte_at(pos) != byte_at(text):
+                return False
+            start = byte_at(pos) == _DOT
+            pos += 1
+        text += 1
+    return pos == stop and text == text_stop
 
 
-@kernel
-def _find_pattern(
-    table: KeyArrays, buf: NDArray[np.uint8], pos: int, stop: int
-) -> tuple[int, int, int]:
+@helper
+def _find_literal(table: int, h: int, pos: int, size: int) -> int:
+    """Return the id of the listed key without `#` that stands at `pos`, -1 for none."""
+    mask = int64_at(table + 8 * _MASK)
+    slots = table + 8 * int64_at(table + 8 * _LITERAL)
+    slot = h & mask
+    while True:
+        key = int64_at(slots + 8 * slot)
+        if key < 0:
+            return -1
+        record = table + 8 * (_RECORDS + 3 * key)
+        if int64_at(record + 8) == size and equal_bytes(table + int64_at(record), pos, size):
+            return key
+        slot = (slot + 1) & mask
+
+
+@helper
+def _find_pattern(table: int, pos: int, stop: int, entry: int) -> int:
+    """Return the id of the listed key with `#` that stands at `pos`, and store its indices."""
     h = _FNV_OFFSET
     count = 0
-    index0 = -1
-    index1 = -1
     i = pos
     start = True
     while i < stop:
-        after = _index_end(buf, i, stop) if start else 0
+        after = _index_end(i, stop) if start else 0
         if after > 0:
-            if after - i > 10:
-                return -1, -1, -1
-            index = np.int64(0)
-            for j in range(i, after):
-                index = index * 10 + np.int64(buf[j]) - _ZERO
-            if index > 0x7FFFFFFF:
-                return -1, -1, -1
-            if count == 0:
-                index0 = index
-            elif count == 1:
-                index1 = index
+            index = 0
+            for j in range(i, min(after, i + 11)):
+                index = index * 10 + byte_at(j) - _ZERO
+            if index > 0x7FFFFFFF or after - i > 10:
+                return -1
+            if count < 2:
+                put64(entry + _INDEX0 + 8 * count, index)
             count += 1
             h = (h ^ np.uint64(_HASH)) * _FNV_PRIME
             i = after
             start = False
-            continue
-        h = (h ^ np.uint64(buf[i])) * _FNV_PRIME
-        start = buf[i] == _DOT
-        i += 1
+        else:
+            h = (h ^ np.uint64(byte_at(i))) * _FNV_PRIME
+            start = byte_at(i) == _DOT
+            i += 1
     if count == 0:
-        return -1, -1, -1
-    mask = len(table.pattern) - 1
-    slot = np.int64(h & np.uint64(mask))
-    while table.pattern[slot] >= 0:
-        key = table.pattern[slot]
+        return -1
+    mask = int64_at(table + 8 * _MASK)
+    slots = table + 8 * int64_at(table + 8 * _PATTERN)
+    slot = np.int64(h) & mask
+    while True:
+        key = int64_at(slots + 8 * slot)
+        if key < 0:
+            return -1
+        record = table + 8 * (_RECORDS + 3 * key)
+        text = table + int64_at(record)
         # An equal count keeps a literal # in the key from passing for an index.
-        if table.indices[key] == count and _matches(table, key, buf, pos, stop):
-            return key, index0, index1
-        slot = (slot + 1) & mask
-    return -1, -1, -1
-
-
-@kernel
-def find_key(
-    table: KeyArrays, cache: KeyCache, buf: NDArray[np.uint8], pos: int, size: int
-) -> tuple[int, int, int]:
-    """Return (id, first index, second index) of the key of `size` bytes at `pos`, -1 for none."""
-    h = hash_bytes(buf, pos, size, _SEED)
-    slot = np.int64(h >> np.uint64(64 - _CACHE_BITS))
-    if cache.length[slot] == size and equal_bytes(buf, cache.offset[slot], buf, pos, size):
-        found = cache.found
-        return np.int64(found[slot, 0]), np.int64(found[slot, 1]), np.int64(found[slot, 2])
-    key = np.int64(-1)
-    index0 = np.int64(-1)
-    index1 = np.int64(-1)
-    mask = len(table.literal) - 1
-    probe = np.int64(h & np.uint64(mask))
-    while table.literal[probe] >= 0:
-        listed = table.literal[probe]
-        begin = table.offset[listed]
-        if table.offset[listed + 1] - begin == size and equal_bytes(
-            table.text, begin, buf, pos, size
+        if int64_at(record + 16) == count and _matches(
+            text, text + int64_at(record + 8), pos, stop
         ):
-            key = listed
-            break
-        probe = (probe + 1) & mask
+            return key
+        slot = (slot + 1) & mask
+
+
+@helper
+def find_key(table: int, cache: int, pos: int, size: int) -> int:
+    """Look up the key of `size` bytes at `pos`.
+
+    Args:
+        table: address of `KeyTable.words`.
+        cache: address of `CACHE_WORDS` words.
+        pos: where the key stands; it must stay there as long as the cache is used.
+        size: its bytes.
+
+    Returns:
+        The address of three words: id, first and second index, each -1 for none.
+    """
+    h = hash_bytes(pos, size, _SEED)
+    entry = cache + np.int64(h >> np.uint64(64 - _CACHE_BITS)) * _SLOT
+    at = int64_at(entry + _AT)
+    # A free entry has no place.
+    if at != 0 and int64_at(entry + _SIZE) == size and equal_bytes(at, pos, size):
+        return entry + _ID
+    put64(entry + _AT, pos)
+    put64(entry + _SIZE, size)
+    put64(entry + _INDEX0, -1)
+    put64(entry + _INDEX1, -1)
+    key = _find_literal(table, np.int64(h), pos, size)
     if key < 0:
-        key, index0, index1 = _find_pattern(table, buf, pos, pos + size)
-    cache.offset[slot] = pos
-    cache.length[slot] = size
-    cache.found[slot, 0] = key
-    cache.found[slot, 1] = index0
-    cache.found[slot, 2] = index1
-    return key, index0, index1
+        key = _find_pattern(table, pos, pos + size, entry)
+        if key < 0:
+            put64(entry + _INDEX0, -1)
+            put64(entry + _INDEX1, -1)
+    put64(entry + _ID, key)
+    return entry + _ID

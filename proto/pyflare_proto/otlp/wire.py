@@ -1,39 +1,41 @@
-"""The protobuf wire format in compiled kernels: tags, lengths, skipping, and `AnyValue`.
+"""The protobuf wire format in compiled helpers: tags, lengths, skipping, and `AnyValue`.
 
-Every function takes a position and returns the next one; a negative position is
-one of the codes below. What is accepted is what the official parser (upb)
-accepts: unknown fields of every wire type are skipped, a known field of another
-wire type counts as unknown, and messages nest at most `MAX_DEPTH` levels.
+Positions are addresses. Every function takes a position and the end of what it
+may read, and returns the next position; a negative one is an error code. What is
+accepted is what the official parser (upb) accepts: unknown fields of every wire
+type are skipped, a known field of another wire type counts as unknown, and
+messages nest at most `MAX_DEPTH` levels.
 
 Two rules of protobuf for fields given twice are simplified, as no encoder writes
-them: of two `value`s of one `KeyValue`, and of two arrays of one `AnyValue`, the
-last one counts where protobuf would merge the two.
+them: of two `value`s of one `KeyValue`, and of two arrays or kvlists of one
+`AnyValue`, the last one counts where protobuf would merge the two.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pyflare_proto.otlp.jit import kernel
+from pyflare_proto.otlp.jit import byte_at, helper, int64_at, put64
 
 __all__ = [
-    "ANY_VALUE",
-    "ARRAY_VALUE",
     "BAD_GROUP",
     "BAD_TAG",
     "ENTITY_REF",
     "EVENT",
-    "KEY_VALUE",
+    "KEY",
+    "KEY_SIZE",
+    "KIND",
     "LINK",
     "MAX_DEPTH",
-    "STATUS",
+    "NUMBER",
+    "SCRATCH_WORDS",
     "TOO_DEEP",
     "TOO_LONG",
     "TRUNCATED",
+    "VALUE",
+    "VALUE_SIZE",
     "VARINT",
     "any_value",
-    "fixed64",
     "key_value",
     "length",
     "skip",
@@ -41,8 +43,6 @@ __all__ = [
     "validate",
     "varint",
 ]
-
-Bytes = NDArray[np.uint8]
 
 MAX_DEPTH = 100
 """Levels of messages below the request, as in upb and most other parsers."""
@@ -60,12 +60,17 @@ TOO_DEEP = -5
 TOO_LONG = -6
 """A field is longer than the message that it stands in."""
 
-ANY_VALUE, ARRAY_VALUE, KEY_VALUE_LIST, KEY_VALUE, EVENT, LINK, STATUS, ENTITY_REF = range(8)
+# Scratch memory of the helpers: one record, then the stack of `_walk`. Byte offsets:
+KEY, KEY_SIZE, KIND, VALUE, VALUE_SIZE, NUMBER, _STACK = range(0, 56, 8)
+SCRATCH_WORDS = 7 + 2 * (MAX_DEPTH + 1)
+"""Words of 8 bytes that `scratch` must have."""
+
+ANY_VALUE, ARRAY_VALUE, KEY_VALUE_LIST, KEY_VALUE, EVENT, LINK, ENTITY_REF = range(7)
 _NONE = -1
-_GROUP = 100  # stack entries from here on are groups: 100 + field number
+_GROUP = 100  # message types from here on are groups: 100 + field number
 
 # The fields that are messages themselves: _CHILD[message, field].
-_CHILD = np.full((8, 8), _NONE, np.int8)
+_CHILD = np.full((7, 8), _NONE, np.int64)
 _CHILD[ANY_VALUE, 5] = ARRAY_VALUE
 _CHILD[ANY_VALUE, 6] = KEY_VALUE_LIST
 _CHILD[ARRAY_VALUE, 1] = ANY_VALUE
@@ -74,280 +79,258 @@ _CHILD[KEY_VALUE, 2] = ANY_VALUE
 _CHILD[EVENT, 3] = KEY_VALUE
 _CHILD[LINK, 4] = KEY_VALUE
 
-_LOW7 = np.uint64(0x7F)
 
-
-@kernel
-def _long_varint(buf: Bytes, pos: int, end: int) -> tuple[np.uint64, int]:
-    value = np.uint64(0)
-    shift = np.uint64(0)
+@helper
+def _long_varint(pos: int, end: int) -> tuple[int, int]:
+    value = 0
     stop = min(end, pos + 10)
     for i in range(pos, stop):
-        byte = np.uint64(buf[i])
-        value |= (byte & _LOW7) << shift
-        if byte <= _LOW7:
-            return value, i + 1
-        shift += np.uint64(7)
-    if stop < pos + 10:
-        return value, TRUNCATED
-    return value, VARINT
-
-
-@kernel
-def varint(buf: Bytes, pos: int, end: int) -> tuple[np.uint64, int]:
-    """Read a varint: (its 64 bits, next position)."""
-    if pos >= end:
-        return np.uint64(0), TRUNCATED
-    byte = buf[pos]
-    if byte < 0x80:
-        return np.uint64(byte), pos + 1
-    return _long_varint(buf, pos, end)
-
-
-@kernel
-def _short_varint(buf: Bytes, pos: int, end: int, limit: int) -> tuple[int, int]:
-    """Read a varint of at most 5 bytes and of at most `limit`."""
-    value = np.int64(0)
-    stop = min(end, pos + 5)
-    for i in range(pos, stop):
-        byte = np.int64(buf[i])
+        byte = byte_at(i)
         value |= (byte & 0x7F) << (7 * (i - pos))
         if byte < 0x80:
-            if value > limit:
-                return 0, VARINT
             return value, i + 1
-    if stop < pos + 5:
+    return 0, TRUNCATED if stop < pos + 10 else VARINT
+
+
+@helper
+def varint(pos: int, end: int) -> tuple[int, int]:
+    """Read a varint: (its 64 bits, next position)."""
+    if pos >= end:
         return 0, TRUNCATED
-    return 0, VARINT
-
-
-@kernel
-def tag_at(buf: Bytes, pos: int, end: int) -> tuple[int, int]:
-    """Read a tag: (field number * 8 + wire type, next position); `pos` must be below `end`."""
-    byte = buf[pos]
+    byte = byte_at(pos)
     if byte < 0x80:
-        if byte < 8:
-            return 0, BAD_TAG
-        return np.int64(byte), pos + 1
-    tag, after = _short_varint(buf, pos, end, 0xFFFFFFFF)
-    if after >= 0 and tag < 8:
+        return byte, pos + 1
+    return _long_varint(pos, end)
+
+
+@helper
+def _short_varint(pos: int, end: int, limit: int) -> tuple[int, int]:
+    """Read a varint of at most 5 bytes and of at most `limit`."""
+    value = 0
+    stop = min(end, pos + 5)
+    for i in range(pos, stop):
+        byte = byte_at(i)
+        value |= (byte & 0x7F) << (7 * (i - pos))
+        if byte < 0x80:
+            return (value, i + 1) if value <= limit else (0, VARINT)
+    return 0, TRUNCATED if stop < pos + 5 else VARINT
+
+
+@helper
+def tag_at(pos: int, end: int) -> tuple[int, int]:
+    """Read a tag: (field number * 8 + wire type, next position); `pos` must be below `end`."""
+    tag = byte_at(pos)
+    after = pos + 1
+    if tag >= 0x80:
+        tag, after = _short_varint(pos, end, 0xFFFFFFFF)
+    if tag < 8 and after >= 0:
         return 0, BAD_TAG
     return tag, after
 
 
-@kernel
-def length(buf: Bytes, pos: int, end: int) -> tuple[int, int]:
-    """Read a length: (start, end of the field's bytes); start is negative on an error."""
+@helper
+def length(pos: int, end: int) -> tuple[int, int]:
+    """Read a length: (start, end) of the field's bytes; start is negative on an error."""
     if pos >= end:
         return TRUNCATED, 0
-    size = np.int64(buf[pos])
+    size = byte_at(pos)
     start = pos + 1
     if size >= 0x80:
-        size, start = _short_varint(buf, pos, end, 0x7FFFFFFF)
+        size, start = _short_varint(pos, end, 0x7FFFFFFF)
         if start < 0:
             return start, 0
-    stop = start + size
-    if stop > end:
+    if size > end - start:
         return TOO_LONG, 0
-    return start, stop
+    return start, start + size
 
 
-@kernel
-def fixed64(buf: Bytes, pos: int) -> np.uint64:
-    """Read 8 little-endian bytes; the caller has checked that they are there."""
-    value = np.uint64(0)
-    for i in range(8):
-        value |= np.uint64(buf[pos + i]) << np.uint64(8 * i)
-    return value
-
-
-@kernel
-def skip(buf: Bytes, pos: int, end: int, tag: int, depth: int) -> int:
-    """Pass over the field whose `tag` was read; `depth` is that of the message it stands in."""
-    wire = tag & 7
+@helper
+def _skip_number(pos: int, end: int, wire: int) -> int:
+    """Pass over a field of wire type `wire` without a length."""
     if wire == 0:
-        return varint(buf, pos, end)[1]
+        return varint(pos, end)[1]
     if wire == 1:
         return pos + 8 if pos + 8 <= end else TRUNCATED
     if wire == 5:
         return pos + 4 if pos + 4 <= end else TRUNCATED
+    return BAD_TAG
+
+
+@helper
+def skip(pos: int, end: int, tag: int, depth: int, scratch: int) -> int:
+    """Pass over the field whose `tag` was read; `depth` is that of the message it stands in."""
+    wire = tag & 7
     if wire == 2:
-        start, stop = length(buf, pos, end)
+        start, stop = length(pos, end)
         return stop if start >= 0 else start
     if wire == 3:
-        return _walk(buf, pos, end, _GROUP + (tag >> 3), depth + 1)
-    return BAD_GROUP if wire == 4 else BAD_TAG
+        return validate(pos, end, _GROUP + (tag >> 3), depth + 1, scratch)
+    return BAD_GROUP if wire == 4 else _skip_number(pos, end, wire)
 
 
-@kernel
-def validate(buf: Bytes, pos: int, end: int, message: int, depth: int) -> int:
-    """Check a message of type `message` that fills [pos, end): `end`, or an error code."""
-    return _walk(buf, pos, end, message, depth)
+@helper
+def validate(pos: int, end: int, message: int, depth: int, scratch: int) -> int:
+    """Check a message that fills [pos, end), or a group up to and with its end tag.
 
+    Args:
+        pos: first byte behind the length, or behind the tag of the group.
+        end: end of the message, or of what the group may fill.
+        message: type of the message, or 100 + the field number of the group.
+        depth: level of the message, 0 for the request.
+        scratch: `SCRATCH_WORDS` words; the record in it is not touched.
 
-@kernel
-def _walk(buf: Bytes, pos: int, end: int, kind: int, depth: int) -> int:
-    """Check a message, or a group up to and with its end tag: the position behind it."""
+    Returns:
+        The position behind the message or group, or an error code.
+    """
     if depth > MAX_DEPTH:
         return TOO_DEEP
-    kinds = np.empty(MAX_DEPTH + 1, np.int64)
-    ends = np.empty(MAX_DEPTH + 1, np.int64)
-    top = 0
-    kinds[0] = kind
-    ends[0] = end
+    bottom = scratch + _STACK
+    top = bottom
+    limit = bottom + 16 * (MAX_DEPTH - depth)
+    put64(top, message)
+    put64(top + 8, end)
     while True:
-        if pos >= ends[top]:
-            if kinds[top] >= _GROUP:
+        kind = int64_at(top)
+        stop = int64_at(top + 8)
+        if pos >= stop:
+            if kind >= _GROUP:
                 return TRUNCATED
-            if top == 0:
+            if top == bottom:
                 return pos
-            top -= 1
+            top -= 16
             continue
-        tag, pos = tag_at(buf, pos, ends[top])
+        tag, pos = tag_at(pos, stop)
         if pos < 0:
             return pos
         wire = tag & 7
         field = tag >> 3
-        child = np.int64(_NONE)
-        stop = ends[top]
+        child = _NONE
         if wire == 4:
-            if kinds[top] != _GROUP + field:
+            if kind != _GROUP + field:
                 return BAD_GROUP
-            if top == 0:
+            if top == bottom:
                 return pos
-            top -= 1
-            continue
-        if wire == 3:
+            top -= 16
+        elif wire == 3:
             child = _GROUP + field
         elif wire == 2:
-            start, stop = length(buf, pos, ends[top])
+            start, after = length(pos, stop)
             if start < 0:
                 return start
-            if kinds[top] < 8 and field < 8:
-                child = np.int64(_CHILD[kinds[top], field])
-            pos = start if child != _NONE else stop
-        elif wire == 0:
-            pos = varint(buf, pos, stop)[1]
-        elif wire == 1 or wire == 5:
-            pos += 8 if wire == 1 else 4
-            if pos > stop:
-                return TRUNCATED
+            if kind < 7 and field < 8:
+                child = _CHILD[kind, field]
+            pos = after
+            if child != _NONE:
+                pos = start
+                stop = after
         else:
-            return BAD_TAG
-        if pos < 0:
-            return pos
+            pos = _skip_number(pos, stop, wire)
+            if pos < 0:
+                return pos
         if child != _NONE:
-            top += 1
-            if depth + top > MAX_DEPTH:
+            if top == limit:
                 return TOO_DEEP
-            kinds[top] = child
-            ends[top] = stop
+            top += 16
+            put64(top, child)
+            put64(top + 8, stop)
 
 
-@kernel
-def any_value(
-    buf: Bytes, pos: int, end: int, depth: int
-) -> tuple[int, int, int, int, np.uint64]:
-    """Read the `AnyValue` that fills [pos, end).
+@helper
+def any_value(pos: int, end: int, depth: int, scratch: int) -> int:
+    """Read the `AnyValue` that fills [pos, end) into the record of `scratch`.
+
+    `KIND` is its `ValueType`; `VALUE` and `VALUE_SIZE` are the place and the bytes of a
+    string, of bytes, or of the message of an array or kvlist; `NUMBER` is a boolean, an
+    integer, or the 64 bits of a double.
 
     Args:
-        buf: the bytes.
         pos: where the message begins.
         end: where it ends.
         depth: level of this message, to check arrays and kvlists inside; -1 when they
             have been checked before.
+        scratch: `SCRATCH_WORDS` words.
 
     Returns:
-        (`end` or an error code, `ValueType`, offset, length, number): offset and length of a
-        string, of bytes, or of the message of an array or kvlist; the 64 bits of a number.
+        `end`, or an error code.
     """
-    kind = 0
-    offset = 0
-    size = 0
-    number = np.uint64(0)
+    put64(scratch + KIND, 0)
+    put64(scratch + VALUE, pos)
+    put64(scratch + VALUE_SIZE, 0)
+    put64(scratch + NUMBER, 0)
     while pos < end:
-        tag, pos = tag_at(buf, pos, end)
+        tag, pos = tag_at(pos, end)
         if pos < 0:
-            return pos, 0, 0, 0, number
+            return pos
         if tag == 0x0A or tag == 0x2A or tag == 0x32 or tag == 0x3A:
-            start, stop = length(buf, pos, end)
+            start, stop = length(pos, end)
             if start < 0:
-                return start, 0, 0, 0, number
-            kind = tag >> 3
+                return start
             if depth >= 0 and (tag == 0x2A or tag == 0x32):
                 message = ARRAY_VALUE if tag == 0x2A else KEY_VALUE_LIST
-                checked = _walk(buf, start, stop, message, depth + 1)
+                checked = validate(start, stop, message, depth + 1, scratch)
                 if checked < 0:
-                    return checked, 0, 0, 0, number
-            offset = start
-            size = stop - start
-            number = np.uint64(0)
+                    return checked
+            put64(scratch + KIND, tag >> 3)
+            put64(scratch + VALUE, start)
+            put64(scratch + VALUE_SIZE, stop - start)
+            put64(scratch + NUMBER, 0)
             pos = stop
         elif tag == 0x10 or tag == 0x18 or tag == 0x40:
-            number, pos = varint(buf, pos, end)
+            number, pos = varint(pos, end)
             if pos < 0:
-                return pos, 0, 0, 0, number
-            offset = size = 0
-            kind = tag >> 3
+                return pos
             if tag == 0x10:
-                number = np.uint64(1) if number != np.uint64(0) else np.uint64(0)
-            elif tag == 0x40:
-                # A reference into the string table of a profile, which a trace does not have.
-                kind = 0
-                number = np.uint64(0)
+                number = 1 if number != 0 else 0
+            # Field 8 refers to the string table of a profile, which a trace does not have.
+            put64(scratch + KIND, tag >> 3 if tag != 0x40 else 0)
+            put64(scratch + VALUE_SIZE, 0)
+            put64(scratch + NUMBER, number if tag != 0x40 else 0)
         elif tag == 0x21:
             if pos + 8 > end:
-                return TRUNCATED, 0, 0, 0, number
-            number = fixed64(buf, pos)
-            offset = size = 0
-            kind = 4
+                return TRUNCATED
+            put64(scratch + KIND, 4)
+            put64(scratch + VALUE_SIZE, 0)
+            put64(scratch + NUMBER, int64_at(pos))
             pos += 8
         else:
-            pos = skip(buf, pos, end, tag, max(depth, 0))
+            pos = skip(pos, end, tag, max(depth, 0), scratch)
             if pos < 0:
-                return pos, 0, 0, 0, number
-    return end, kind, offset, size, number
+                return pos
+    return end
 
 
-@kernel
-def key_value(
-    buf: Bytes, pos: int, end: int, depth: int
-) -> tuple[int, int, int, int, int, int, np.uint64]:
-    """Read the `KeyValue` that fills [pos, end); arguments as for `any_value`.
+@helper
+def key_value(pos: int, end: int, depth: int, scratch: int) -> int:
+    """Read the `KeyValue` that fills [pos, end) into the record of `scratch`.
 
-    Returns:
-        (`end` or an error code, offset of the key, its length, and the value's type, offset,
-        length and number as `any_value` returns them).
+    `KEY` and `KEY_SIZE` are the place and the bytes of the key; the rest, the arguments
+    and the result are as for `any_value`.
     """
-    key = 0
-    key_size = 0
-    kind = 0
-    offset = 0
-    size = 0
-    number = np.uint64(0)
+    put64(scratch + KEY, pos)
+    put64(scratch + KEY_SIZE, 0)
+    put64(scratch + KIND, 0)
+    put64(scratch + VALUE, pos)
+    put64(scratch + VALUE_SIZE, 0)
+    put64(scratch + NUMBER, 0)
     while pos < end:
-        tag, pos = tag_at(buf, pos, end)
+        tag, pos = tag_at(pos, end)
         if pos < 0:
-            return pos, 0, 0, 0, 0, 0, number
-        if tag == 0x0A:
-            start, stop = length(buf, pos, end)
+            return pos
+        if tag == 0x0A or tag == 0x12:
+            start, stop = length(pos, end)
             if start < 0:
-                return start, 0, 0, 0, 0, 0, number
-            key = start
-            key_size = stop - start
-            pos = stop
-        elif tag == 0x12:
-            start, stop = length(buf, pos, end)
-            if start < 0:
-                return start, 0, 0, 0, 0, 0, number
-            inner = depth + 1 if depth >= 0 else -1
-            if inner > MAX_DEPTH:
-                return TOO_DEEP, 0, 0, 0, 0, 0, number
-            pos, kind, offset, size, number = any_value(buf, start, stop, inner)
-            if pos < 0:
-                return pos, 0, 0, 0, 0, 0, number
+                return start
+            if tag == 0x0A:
+                put64(scratch + KEY, start)
+                put64(scratch + KEY_SIZE, stop - start)
+                pos = stop
+            else:
+                inner = depth + 1 if depth >= 0 else -1
+                if inner > MAX_DEPTH:
+                    return TOO_DEEP
+                pos = any_value(start, stop, inner, scratch)
         else:
-            pos = skip(buf, pos, end, tag, max(depth, 0))
-            if pos < 0:
-                return pos, 0, 0, 0, 0, 0, number
-    return end, key, key_size, kind, offset, size, number
+            pos = skip(pos, end, tag, max(depth, 0), scratch)
+        if pos < 0:
+            return pos
+    return end
