@@ -32,6 +32,7 @@ from pyflare_storage.times import is_duration, parse_duration_ns
 
 __all__ = [
     "Aggregate",
+    "Bins",
     "Count",
     "CountDistinct",
     "Day",
@@ -187,8 +188,25 @@ class TimeBucket:
         return length, 4 * _DAY_NS if self.every.strip().endswith("w") else 0
 
 
-Key = str | Column | Attribute | Day | TimeBucket
-"""What rows are grouped by: a column, an attribute, or a time rounded down."""
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """Key: the number of the bin that a number falls into, int64, null outside all bins."""
+
+    column: str
+    edges: tuple[float, ...]
+    """(k+1,) increasing; bin i is [edges[i], edges[i+1]), the last one closed."""
+    name: str = "bin"
+
+    def __post_init__(self) -> None:
+        pairs = zip(self.edges, self.edges[1:], strict=False)
+        if len(self.edges) < 2 or not all(low < high for low, high in pairs):
+            raise UsageError(
+                f"not the edges of bins: {self.edges}", hint="two or more increasing numbers"
+            )
+
+
+Key = str | Column | Attribute | Day | TimeBucket | Bins
+"""What rows are grouped by: a column, an attribute, a time rounded down, a bin."""
 
 
 def key_name(key: Key) -> str:
@@ -211,6 +229,9 @@ def resolve_keys(by: Sequence[Key], columns: Mapping[str, str]) -> tuple[Key, ..
             _check_zone(key.tz)
             if isinstance(key, TimeBucket) and key.calendar_unit() is None:
                 key.fixed_ns()
+        elif isinstance(key, Bins):
+            if operand_type(Column(key.column), columns) not in _NUMBERS:
+                raise SchemaError(f"{key.column!r} is no column of numbers")
         elif operand_type(operand(key), columns).startswith(("list", "other")):
             raise SchemaError(f"cannot group by {key_name(key)!r}: it holds lists")
     names = [key_name(key) for key in by]
@@ -280,6 +301,8 @@ def output_types(
             result[key.name] = "date"
         elif isinstance(key, TimeBucket):
             result[key.name] = "timestamp_ns"
+        elif isinstance(key, Bins):
+            result[key.name] = "int64"
         else:
             result[key_name(key)] = _value_type(operand(key), columns)
     for name, aggregate in aggregates.items():

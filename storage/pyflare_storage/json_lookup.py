@@ -150,9 +150,7 @@ def _unescaped(raw: pl.Series) -> pl.Series:
     # Few values hold escapes: each distinct one is read once.
     escaped = raw.filter(raw.str.contains("\\", literal=True)).unique()
     meaning = [json.loads(value, strict=False) for value in escaped.to_list()]
-    known = pl.Series(
-        [m.encode("utf-8", "replace").decode() for m in meaning], dtype=pl.String
-    )
+    known = pl.Series([m.encode("utf-8", "replace").decode() for m in meaning], dtype=pl.String)
     replaced = raw.replace_strict(escaped, known, default=None, return_dtype=pl.String)
     return pl.select(pl.coalesce(pl.lit(replaced), pl.lit(text))).to_series()
 

@@ -10,10 +10,13 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from pyflare_storage.aggregates import (
     Aggregate,
+    Bins,
     Count,
     CountDistinct,
     Day,
@@ -76,6 +79,16 @@ def _wanted(value: Scalar) -> Wanted:
     return "text" if isinstance(value, str) else "number"
 
 
+def _is_in(value: pl.Expr, values: tuple[Scalar, ...]) -> pl.Expr:
+    """Return membership; a fraction among numbers makes the comparison one of float64."""
+    numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    if not numbers:
+        return value.is_in(list(values))
+    if all(isinstance(v, int) for v in numbers):
+        return pl.any_horizontal([value == v for v in numbers])
+    return value.cast(pl.Float64).is_in([float(v) for v in numbers])
+
+
 def _like_to_regex(pattern: str) -> str:
     """Return an SQL LIKE pattern as a regular expression of the whole text."""
     parts: list[str] = []
@@ -102,6 +115,15 @@ def mix(value: pl.Expr) -> pl.Expr:
     value = shifted(value, 30) * pl.lit(0xBF58476D1CE4E5B9, dtype=pl.UInt64)
     value = shifted(value, 27) * pl.lit(0x94D049BB133111EB, dtype=pl.UInt64)
     return shifted(value, 31)
+
+
+def _place(values: pl.Series, edges: NDArray[np.float64]) -> pl.Series:
+    """Return the number of each value's bin, null outside."""
+    x = values.to_numpy()  # null becomes NaN, which sorts behind every edge
+    bins = np.searchsorted(edges, x, side="right") - 1
+    bins[x == edges[-1]] = len(edges) - 2
+    outside = (bins < 0) | (bins > len(edges) - 2)
+    return pl.Series(values.name, bins, dtype=pl.Int64).set(pl.Series(outside), None)
 
 
 class PolarsCompiler:
@@ -169,13 +191,13 @@ class PolarsCompiler:
         if not isinstance(subject, Attribute):
             if isinstance(values[0], Timestamp):
                 return pl.any_horizontal([self.value(subject) == _literal(v) for v in values])
-            return self.value(subject).is_in(list(values))
+            return _is_in(self.value(subject), values)
         # An attribute is compared with each type of value as that type.
         kinds: dict[Wanted, list[Scalar]] = {}
         for value in values:
             kinds.setdefault(_wanted(value), []).append(value)
         return pl.any_horizontal(
-            [self.value(subject, kind).is_in(list(group)) for kind, group in kinds.items()]
+            [_is_in(self.value(subject, kind), tuple(group)) for kind, group in kinds.items()]
         )
 
     def key(self, key: Key) -> pl.Expr:
@@ -184,6 +206,11 @@ class PolarsCompiler:
             return pl.col(key.column).dt.convert_time_zone(key.tz).dt.date().alias(key.name)
         if isinstance(key, TimeBucket):
             return self._bucket(key).alias(key.name)
+        if isinstance(key, Bins):
+            place = partial(_place, edges=np.asarray(key.edges, np.float64))
+            value = self.value(Column(key.column)).cast(pl.Float64)
+            bins = value.map_batches(place, return_dtype=pl.Int64, is_elementwise=True)
+            return bins.alias(key.name)
         return self.value(operand(key)).alias(key_name(key))
 
     @staticmethod

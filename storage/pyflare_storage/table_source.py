@@ -1,0 +1,212 @@
+"""The source over files: Polars, lazily, with predicates and projections pushed down."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+
+from pyflare_proto.errors import NotFoundError
+from pyflare_proto.record import COLUMNS
+from pyflare_storage.aggregates import key_name
+from pyflare_storage.base_source import BaseSource, Ordering, Question, is_span_table, polars_type
+from pyflare_storage.expressions import Expr, time_range
+from pyflare_storage.files import located, read_files, readable
+from pyflare_storage.polars_expressions import PolarsCompiler, mix
+from pyflare_storage.span_files import SpanFile, current_files, reading
+
+__all__ = ["TableSource"]
+
+_log = logging.getLogger("pyflare.storage")
+
+_ATTEMPTS = 4
+_BATCH_ROWS = 8192
+_HASH = "sample hash"
+_ROW = "row number"
+_NATURAL = (
+    *("string", "int64", "float64", "bool", "timestamp_ns"),
+    *("list<string>", "list<float32>", "list<document>"),
+)
+_RECORD_TYPES = {c.name: str(c.type) for c in COLUMNS}
+
+
+def _logical(dtype: pl.DataType) -> str:
+    return next((name for name in _NATURAL if dtype == polars_type(name)), "other")
+
+
+class TableSource(BaseSource):
+    """Rows in files: Parquet, CSV or JSON lines.
+
+    Files of a folder whose names tell their time are passed over without being opened
+    when a condition on `start_time` excludes them. While a question is answered, no
+    compaction deletes a file that it reads; where the file system knows no locks and a
+    file vanishes, the question is asked again of a fresh listing.
+
+    Args:
+        url: see `pyflare_storage.source.open_source`.
+
+    Raises:
+        NotFoundError: there is nothing at that place.
+        InvalidDataError: a file is damaged.
+        SourceUnavailableError: the object store does not answer.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._location = located(url)
+        self._columns = self._read_columns()
+        self._compiler = PolarsCompiler(self._columns)
+
+    @property
+    def url(self) -> str:
+        """Where the rows are."""
+        return self._location.url
+
+    def columns(self) -> Mapping[str, str]:
+        """Return the logical type of each column, by name."""
+        return self._columns
+
+    def close(self) -> None:
+        """Nothing is held between questions."""
+
+    def _read_columns(self) -> dict[str, str]:
+        with self._opened(None) as frame:
+            schema = frame.collect_schema()
+        if is_span_table(schema):
+            types = {n: _RECORD_TYPES.get(n) or _logical(d) for n, d in schema.items()}
+        else:
+            types = {name: _logical(dtype) for name, dtype in schema.items()}
+        return types
+
+    @contextmanager
+    def _opened(self, where: Expr | None) -> Iterator[pl.LazyFrame]:
+        """Hold the files and yield the frame over those that can hold a match."""
+        location = self._location
+        if location.folder is None:
+            with readable(location, location.paths):
+                yield read_files(location)
+            return
+        with reading(location.folder):
+            files = self._files(location.folder, where)
+            with readable(location, [str(file.path) for file in files]):
+                yield read_files(location, files)
+
+    def _files(self, folder: Path, where: Expr | None) -> tuple[SpanFile, ...]:
+        files = current_files(folder)
+        since, until = time_range(where)
+        chosen = tuple(file for file in files if file.may_hold(since, until))
+        if chosen or not files or files[0].writer is not None:
+            return chosen
+        return files[:1]  # a foreign file, for its columns
+
+    def _retried(self, answer: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """Answer again of a fresh listing when a file vanishes."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return answer()
+            except NotFoundError:
+                if self._location.folder is None:
+                    raise
+                _log.info("a file of %s vanished, reading again", self.url)
+        return answer()
+
+    def _matching(self, frame: pl.LazyFrame, where: Expr | None) -> pl.LazyFrame:
+        return frame if where is None else frame.filter(self._compiler.condition(where))
+
+    def _shown(self, columns: list[str]) -> list[pl.Expr]:
+        """Return columns as they come out: an empty list is null."""
+        return [
+            pl.when(pl.col(name).list.len() > 0).then(pl.col(name)).alias(name)
+            if self._columns[name].startswith("list")
+            else pl.col(name)
+            for name in columns
+        ]
+
+    def _scan(
+        self, columns: list[str], where: Expr | None, order: Ordering | None, limit: int | None
+    ) -> Iterator[pl.DataFrame]:
+        yielded = False
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self._opened(where) as frame:
+                    rows = self._matching(frame, where)
+                    if order is not None:
+                        rows = self._sorted(rows, order, columns)
+                    if limit is not None:
+                        rows = rows.head(limit)
+                    shown = rows.select(self._shown(columns))
+                    for batch in shown.collect_batches(chunk_size=_BATCH_ROWS, engine="streaming"):
+                        yielded = True
+                        yield batch
+                return
+            except NotFoundError:
+                if yielded or self._location.folder is None or attempt == _ATTEMPTS - 1:
+                    raise
+                _log.info("a file of %s vanished, reading again", self.url)
+
+    @staticmethod
+    def _sorted(frame: pl.LazyFrame, order: Ordering, columns: list[str]) -> pl.LazyFrame:
+        needed = list(dict.fromkeys([*columns, *order.names]))
+        return frame.select(needed).sort(
+            order.names, descending=list(order.descending), nulls_last=True
+        )
+
+    def _aggregate(self, question: Question) -> pl.DataFrame:
+        # Keys stand under names of their own at first: an aggregate may read a column
+        # that a key is named after.
+        own = {f"key {i}": key for i, key in enumerate(question.by)}
+        keys = [self._compiler.key(key).alias(name) for name, key in own.items()]
+        names = {name: key_name(key) for name, key in own.items()}
+        values = [
+            self._compiler.aggregate(aggregate).alias(name)
+            for name, aggregate in question.aggregates.items()
+        ]
+
+        def answer() -> pl.DataFrame:
+            with self._opened(question.where) as frame:
+                rows = self._matching(frame, question.where)
+                result = (
+                    rows.group_by(keys).agg(values).rename(names) if keys else rows.select(values)
+                )
+                if question.order.names:
+                    result = result.sort(
+                        question.order.names,
+                        descending=list(question.order.descending),
+                        nulls_last=True,
+                    )
+                if question.limit is not None:
+                    result = result.head(question.limit)
+                return result.collect(engine="streaming")
+
+        return self._retried(answer)
+
+    def _sample(self, n: int, seed: int, columns: list[str], where: Expr | None) -> pl.DataFrame:
+        hashed = self._hash(seed)
+        ties = ["trace_id", "span_id"] if is_span_table(self._columns) else [_ROW]
+
+        def answer() -> pl.DataFrame:
+            with self._opened(where) as frame:
+                rows = self._matching(self._numbered(frame), where)
+                # First the n-th smallest hash from the ids alone, then the rows below it:
+                # wide columns are read for these only.
+                smallest = rows.select(hashed.alias(_HASH)).bottom_k(n, by=_HASH)
+                bound = smallest.select(pl.col(_HASH).max()).collect(engine="streaming").item()
+                if bound is None:
+                    chosen = rows.head(0)
+                else:
+                    chosen = rows.filter(hashed <= pl.lit(bound, dtype=pl.UInt64))
+                drawn = chosen.with_columns(hashed.alias(_HASH)).sort(_HASH, *ties).head(n)
+                return drawn.select(self._shown(columns)).collect(engine="streaming")
+
+        return self._retried(answer)
+
+    def _numbered(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        return frame if is_span_table(self._columns) else frame.with_row_index(_ROW)
+
+    def _hash(self, seed: int) -> pl.Expr:
+        if is_span_table(self._columns):
+            return self._compiler.sample_hash(seed)
+        start = mix(pl.lit(seed % 2**64, dtype=pl.UInt64))
+        return mix(start + pl.col(_ROW).cast(pl.UInt64))
