@@ -69,8 +69,10 @@ def commented_file() -> str:
             and parents[shared] == open_sections[shared]
         ):
             shared += 1
-        for depth in range(shared, len(parents)):
-            lines.append(f"{'' if depth else chr(10)}# {'  ' * depth}{parents[depth]}:")
+        lines += [
+            f"{'' if depth else chr(10)}# {'  ' * depth}{parents[depth]}:"
+            for depth in range(shared, len(parents))
+        ]
         open_sections = parents
         indent = "  " * len(parents)
         lines += [f"# {indent}# {line}" for line in _comment(item)]

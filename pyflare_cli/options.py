@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from pyflare_cli.settings import Settings
     from pyflare_storage.filters import Filters
 
 __all__ = [
@@ -95,7 +96,8 @@ class OutputOptions:
         typer.Option(
             "--format",
             metavar="table|json|jsonl|csv|markdown",
-            help="Form of the answer.  [env: PYFLARE_FORMAT; default: table on a terminal, else json]",
+            help="Form of the answer.  [env: PYFLARE_FORMAT; "
+            "default: table on a terminal, else json]",
         ),
     ] = None
     output: Annotated[
@@ -117,6 +119,12 @@ class SourceOptions:
 
     data: DataDir = None
     source: SourceUrl = None
+
+    def url(self, settings: Settings) -> str:
+        """Return the source in effect; `--data` on the command line goes before PYFLARE_SOURCE."""
+        if self.source is None and self.data is not None:
+            return str(settings.data)
+        return settings.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +157,8 @@ class FilterOptions:
         str | None,
         typer.Option(
             metavar="EXPR",
-            help="Condition on any column, such as \"duration_ms > 1000 and status_code = 'error'\".",
+            help="Condition on any column, such as "
+            "\"duration_ms > 1000 and status_code = 'error'\".",
         ),
     ] = None
 

@@ -133,23 +133,33 @@ class Output:
         """Write text that is the same in every form: help, a file's content."""
         self._put(text)
 
-    def stream(self, schema: str, batches: Iterable[Sequence[Mapping[str, object]]]) -> None:
-        """Write rows as they come: JSON lines, or a growing table on a terminal.
+    def stream(
+        self,
+        batches: Iterable[Sequence[Mapping[str, object]]],
+        line: Callable[[Mapping[str, object], Terminal], str],
+    ) -> None:
+        """Write rows as they come: a line each on a terminal, else JSON lines.
+
+        Args:
+            batches: rows; those of one batch are written at once.
+            line: a row as a line of text.
 
         Raises:
             UsageError: a form that needs the end of the rows was asked for.
         """
-        form = "jsonl" if self.format is None and not self.terminal.is_tty else self.form()
+        form = "table" if self.terminal.is_tty else "jsonl"
+        form = self.format or form
         if form not in ("jsonl", "table") or self.to_file:
+            where = "to a file" if self.to_file else f"as {form}"
             raise UsageError(
-                f"rows that keep coming cannot be written as {form}",
-                hint="--format jsonl, and redirect it to a file",
+                f"rows that keep coming cannot be written {where}",
+                hint="--format jsonl, and redirect stdout",
             )
         for batch in batches:
             if form == "jsonl":
-                self._put("".join(f"{json_text({'schema': schema, **row})}\n" for row in batch))
+                self._put("".join(f"{json_text(row)}\n" for row in batch))
             else:
-                self._put("".join(f"{line['line']}\n" for line in batch))
+                self._put("".join(f"{line(row, self.terminal)}\n" for row in batch))
 
     def _encode(self, document: Document) -> Iterable[str]:
         form = self.form()

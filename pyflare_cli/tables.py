@@ -42,17 +42,19 @@ class Column:
         """Return a cell's text on one line."""
         if value is None:
             return EMPTY
-        if self.show is not None:
-            return printable(self.show(value))
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        if isinstance(value, float):
-            return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
-        if isinstance(value, int):
-            return f"{value:,}"
-        if isinstance(value, Mapping | list | tuple):
-            return printable(json.dumps(value, ensure_ascii=False, default=str))
-        return printable(str(value))
+        return printable(_default_text(value) if self.show is None else self.show(value))
+
+
+def _default_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
 
 
 def text_table(
@@ -104,12 +106,11 @@ def markdown_table(
         _pipes([column.heading for column in columns]),
         _pipes(["---:" if flag else "---" for flag in right]),
     ]
-    for row in rows:
-        lines.append(_pipes([_markdown(column.text(row.get(column.key))) for column in columns]))
-    for row in footer:
-        lines.append(
-            _pipes([f"**{_markdown(column.text(row.get(column.key)))}**" for column in columns])
-        )
+    for style, group in (("{}", rows), ("**{}**", footer)):
+        lines += [
+            _pipes([style.format(_markdown(item.text(row.get(item.key)))) for item in columns])
+            for row in group
+        ]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -100,35 +100,15 @@ def parse_text(text: str, declared: object, name: str) -> object:
         ConfigError: the text does not fit; names setting, value and expected type.
     """
     origin = typing.get_origin(declared)
-    arguments = typing.get_args(declared)
     if origin in (typing.Union, types.UnionType):
-        inner = next(item for item in arguments if item is not type(None))
+        inner = next(item for item in typing.get_args(declared) if item is not type(None))
         return None if text == "" else parse_text(text, inner, name)
-    if origin is not None and origin is not typing.Literal:
-        if text.lstrip().startswith(("[", "{")):
-            return convert(_json(text, declared, name), declared, name)
-        parts = [part.strip() for part in text.split(",") if part.strip()]
-        if origin is tuple:
-            return tuple(parse_text(part, arguments[0], name) for part in parts)
-        pairs = [part.partition("=") for part in parts]
-        if not all(separator for _, separator, _ in pairs):
-            raise _wrong(text, declared, name)
-        return {
-            key.strip(): parse_text(item.strip(), arguments[1], f"{name}.{key.strip()}")
-            for key, _, item in pairs
-        }
     if dataclasses.is_dataclass(declared):
         return convert(_json(text, declared, name), declared, name)
-    if declared is bool:
-        if text.lower() in TRUE_WORDS | FALSE_WORDS:
-            return text.lower() in TRUE_WORDS
-        raise _wrong(text, declared, name)
-    if declared in (int, float):
-        try:
-            number = int(text) if declared is int else float(text)
-        except ValueError:
-            raise _wrong(text, declared, name) from None
-        return _convert_scalar(number, declared, name)
+    if origin is not None and origin is not typing.Literal:
+        return _parse_many(text, declared, name)
+    if declared in (bool, int, float):
+        return convert(_parse_scalar(text, declared, name), declared, name)
     return convert(text, declared, name)
 
 
@@ -169,6 +149,36 @@ def json_schema(declared: object) -> dict[str, object]:
     return {"type": names[typing.cast("type", declared)]}
 
 
+def _parse_many(text: str, declared: object, name: str) -> object:
+    """Parse a list or mapping: JSON, or comma-separated parts."""
+    if text.lstrip().startswith(("[", "{")):
+        return convert(_json(text, declared, name), declared, name)
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    arguments = typing.get_args(declared)
+    if typing.get_origin(declared) is tuple:
+        return tuple(parse_text(part, arguments[0], name) for part in parts)
+    pairs = [part.partition("=") for part in parts]
+    if not all(separator for _, separator, _ in pairs):
+        raise _wrong(text, declared, name)
+    return {
+        key.strip(): parse_text(item.strip(), arguments[1], f"{name}.{key.strip()}")
+        for key, _, item in pairs
+    }
+
+
+def _parse_scalar(text: str, declared: object, name: str) -> object:
+    if declared is bool and text.lower() in TRUE_WORDS | FALSE_WORDS:
+        return text.lower() in TRUE_WORDS
+    try:
+        if declared is int:
+            return int(text)
+        if declared is float:
+            return float(text)
+    except ValueError:
+        pass
+    raise _wrong(text, declared, name)
+
+
 def _convert_choice(value: object, declared: object, name: str) -> object:
     choices = typing.get_args(declared)
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
@@ -200,12 +210,10 @@ def _convert_scalar(value: object, declared: object, name: str) -> object:
     if declared is float and isinstance(value, int | float) and not isinstance(value, bool):
         if math.isfinite(value):
             return float(value)
-    elif (declared is int and isinstance(value, int) and not isinstance(value, bool)) or (declared is bool and isinstance(value, bool)) or (
-        declared is str and isinstance(value, str)
-    ):
-        return value
     elif declared is Path and isinstance(value, str) and value:
         return Path(value)
+    elif type(value) is declared:  # by type, not isinstance: true is no whole number
+        return value
     raise _wrong(value, declared, name)
 
 

@@ -16,12 +16,14 @@ class _StrictLoader(yaml.SafeLoader):
     """Plain YAML in which a key given twice is an error, not a silent choice."""
 
     def construct_mapping(
-        self, node: yaml.MappingNode, deep: bool = False
+        self,
+        node: yaml.MappingNode,
+        deep: bool = False,  # noqa: FBT001, FBT002 - the signature is PyYAML's
     ) -> dict[Hashable, object]:
         """Return the mapping of a node; raises on a key given twice."""
         seen: set[object] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]  # untyped in the stubs
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable):
                 if key in seen:
                     raise yaml.constructor.ConstructorError(
