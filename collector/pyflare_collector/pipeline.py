@@ -1,0 +1,326 @@
+"""The pipeline: one request from its bytes to an answer, and on to a Parquet file.
+
+    ingest:  decode -> reject bad ids -> sample -> reserve room -> log -> queue -> answer
+    behind:  batcher -> writer (row groups -> files), see `writer` and `segments`
+
+Room in the queue is reserved before the log is written, so what is durable is never
+refused: a request is taken whole or not at all.
+
+Memory, apart from the libraries (about 400 MB with numba, Arrow and the price list):
+the queue (`max_queue_size` spans and 128 MiB, decoded), one batch in each worker's hand,
+two row groups (32,768 spans or 48 MiB each, decoded, and their table, about as much
+again), and the windows of recent spans and calls (under 150 MB). It does not grow with
+the number of spans collected.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflare_collector.batcher import Batcher
+from pyflare_collector.config import CollectorConfig
+from pyflare_collector.counters import Counters
+from pyflare_collector.decision import Decision
+from pyflare_collector.ingest import IngestResult
+from pyflare_collector.lock import DirectoryLock
+from pyflare_collector.report import metrics_text, snapshot
+from pyflare_collector.segments import Segments, Transformer
+from pyflare_collector.transform import Accepted, Transform, batch_bytes
+from pyflare_collector.wal import open_log
+from pyflare_collector.wal_format import Record
+from pyflare_collector.writer import SpanWriter
+from pyflare_proto.errors import ConfigError, RetryableError
+from pyflare_proto.otlp.batch import OtlpBatch, Slices
+
+if TYPE_CHECKING:
+    from pyflare_storage.dataset import DataDirectory
+    from pyflare_storage.prices import PriceBook
+
+__all__ = ["Pipeline", "SampleOutcome", "SpanSampler", "with_trace_state"]
+
+_logger = logging.getLogger("pyflare.pipeline")
+
+_STARTING, _RUNNING, _STOPPED = "starting", "running", "stopped"
+
+
+class SampleOutcome(Protocol):
+    """What a sampler decides about a batch of n spans."""
+
+    @property
+    def keep(self) -> NDArray[np.bool_]:
+        """(n,) spans to keep."""
+
+    @property
+    def probability(self) -> NDArray[np.float64]:
+        """(n,) probability with which each was to be kept."""
+
+    @property
+    def trace_state(self) -> list[bytes | None] | None:
+        """(n,) new trace state, None for no change."""
+
+
+class SpanSampler(Protocol):
+    """Decides which spans of a batch are kept; thread-safe."""
+
+    def sample(
+        self, batch: OtlpBatch, cost_nano_usd: Callable[[], NDArray[np.float64]] | None = None
+    ) -> SampleOutcome:
+        """Return the decision; `cost_nano_usd` gives the costs when a rule asks for them."""
+
+
+class Pipeline:
+    """Takes requests and brings their spans into the data directory, exactly once.
+
+    Args:
+        config: all settings; `kafka` and `clickhouse` must be off.
+        data: the data directory.
+        prices: what calls are priced with.
+        sampler: made from `config.sampler` when None.
+        transform: makes tables of requests; normalises and prices when None.
+        clock: monotonic seconds.
+        wall_clock_ns: nanoseconds since 1970, for the numbers of log segments.
+
+    Raises:
+        ConfigError: a destination is configured that this collector does not have.
+    """
+
+    def __init__(
+        self,
+        config: CollectorConfig,
+        data: DataDirectory,
+        prices: PriceBook,
+        *,
+        sampler: SpanSampler | None = None,
+        transform: Transformer | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        _require_parquet(config)
+        self.config = config
+        self.counters = Counters()
+        self._data = data
+        self._prices = prices
+        self._lock = DirectoryLock(data.lock_file)
+        self._sampler = sampler if sampler is not None else _sampler(config, clock)
+        self.log = open_log(
+            data.wal, config.storage.durability, clock=clock, wall_clock_ns=wall_clock_ns
+        )
+        self.segments = Segments(
+            data,
+            self.log,
+            Transform(data, prices) if transform is None else transform,
+            self._restore,
+            compression=config.storage.parquet.compression,
+            counters=self.counters,
+        )
+        self.writer = SpanWriter(
+            self.segments,
+            self.log,
+            config.storage.parquet,
+            idle_s=config.batcher.max_batch_timeout_ms / 1000,
+            clock=clock,
+        )
+        self.batcher: Batcher[Accepted] = Batcher(
+            config.batcher, spans_of=len, bytes_of=lambda item: item.size_bytes, clock=clock
+        )
+        self.batcher.on_batch(self.writer.consume)
+        self.batcher.on_drop(self.writer.skip)
+        self._clock = clock
+        self._state = _STARTING
+        self._in_flight = 0
+        self._quiet = threading.Condition()
+
+    def start(self) -> None:
+        """Take the data directory, bring what an earlier run left into files, start the stages.
+
+        Raises:
+            ConfigError: another collector has the data directory.
+            StorageError: the data directory takes no data.
+        """
+        self._data.create()
+        self._lock.acquire()
+        try:
+            self.log.start(above=self._data.max_sequence())
+            self.segments.recover()
+        except BaseException:
+            self.log.shutdown()
+            self._lock.release()
+            raise
+        self.writer.start()
+        self.batcher.start()
+        self._state = _RUNNING
+
+    def ingest(self, payload: bytes, /) -> IngestResult:
+        """Take the protobuf bytes of one export request; thread-safe, waits until it is durable.
+
+        Raises:
+            InvalidDataError: the bytes are no such request.
+            RetryableError: there is no room, or the collector is not running.
+            StorageError: the disk takes no data.
+        """
+        with self._quiet:
+            if self._state != _RUNNING:
+                raise RetryableError(f"the collector is {self._state}")
+            self._in_flight += 1
+        try:
+            return self._ingest(payload)
+        finally:
+            with self._quiet:
+                self._in_flight -= 1
+                self._quiet.notify_all()
+
+    def shutdown(self, timeout_s: float = 30.0) -> None:
+        """Finish the requests in work and publish every span; safe without `start`, and twice.
+
+        What cannot be published in time stays in the log for the next start.
+        """
+        deadline = self._clock() + timeout_s
+        with self._quiet:
+            started, self._state = self._state == _RUNNING, _STOPPED
+            while self._in_flight and self._clock() < deadline:
+                self._quiet.wait(max(0.0, deadline - self._clock()))
+        if not started:
+            return
+        self.batcher.shutdown(max(0.1, deadline - self._clock()))
+        self.log.shutdown(max(0.1, deadline - self._clock()))
+        self.writer.shutdown(max(0.1, deadline - self._clock()))
+        self._lock.release()
+
+    def snapshot(self) -> dict[str, object]:
+        """Return counters, queues and the state of the disk as JSON values, for `/status`."""
+        return snapshot(self)
+
+    def metrics_text(self) -> str:
+        """Return the counters in the Prometheus text format, for `/metrics`."""
+        return metrics_text(self)
+
+    def _ingest(self, payload: bytes) -> IngestResult:
+        from pyflare_collector.normalize import KEYS
+        from pyflare_proto.otlp.decode import decode, select
+
+        batch = decode([payload], KEYS)
+        total = len(batch)
+        valid = batch.valid_ids
+        rejected = total - int(valid.sum())
+        if total > rejected:
+            decision = self._decide(select(batch, valid) if rejected else batch, valid)
+            kept = select(batch, decision.keep) if not decision.keep.all() else batch
+            if len(kept):
+                note = decision.encode(valid)
+                if decision.trace_state is not None:
+                    kept = with_trace_state(kept, decision.trace_state)
+                self._take(payload, note, kept, decision.probability)
+        else:
+            kept = select(batch, valid)
+        self.counters.add_all(
+            {
+                "requests": 1,
+                "received": total,
+                "accepted": len(kept),
+                "sampled_out": total - rejected - len(kept),
+                "request_bytes": len(payload),
+            }
+        )
+        self.counters.add("rejected", rejected, "bad_ids")
+        message = f"{rejected} spans without a valid trace and span id" if rejected else ""
+        return IngestResult(total - rejected, rejected, message)
+
+    def _decide(self, batch: OtlpBatch, valid: NDArray[np.bool_]) -> Decision:
+        """Sample the spans with valid ids; return the decision about all of them."""
+
+        def cost() -> NDArray[np.float64]:
+            from pyflare_collector.normalize import normalize
+
+            column = normalize(batch, self._prices)["cost_nano_usd"]
+            result: NDArray[np.float64] = column.cast("float64").to_numpy()
+            return result
+
+        outcome = self._sampler.sample(batch, cost)
+        keep = np.zeros(len(valid), dtype=np.bool_)
+        keep[valid] = outcome.keep
+        texts = outcome.trace_state
+        if texts is not None:
+            texts = [text for text, own in zip(texts, outcome.keep, strict=True) if own]
+            if not any(text is not None for text in texts):
+                texts = None
+        return Decision(keep, outcome.probability[outcome.keep], texts)
+
+    def _take(
+        self, payload: bytes, note: bytes, batch: OtlpBatch, probability: NDArray[np.float64]
+    ) -> None:
+        """Make the request durable and queue it."""
+        spans, size = len(batch), batch_bytes(batch)
+        self.batcher.reserve(spans, size)
+        try:
+            segment = self.log.append(note, payload)
+        except BaseException:
+            self.batcher.release(spans, size)
+            raise
+        item = Accepted(segment, batch, probability, size)
+        self.batcher.add_reserved([item], spans=spans, size_bytes=size)
+
+    def _restore(self, record: Record, segment: int) -> Accepted:
+        """Return the request of a log record as it was taken."""
+        from pyflare_collector.normalize import KEYS
+        from pyflare_proto.otlp.decode import decode, select
+
+        batch = decode([record.payload], KEYS)
+        decision = Decision.decode(record.note, batch.valid_ids)
+        if not decision.keep.all():
+            batch = select(batch, decision.keep)
+        if decision.trace_state is not None:
+            batch = with_trace_state(batch, decision.trace_state)
+        return Accepted(segment, batch, decision.probability, batch_bytes(batch))
+
+
+def with_trace_state(batch: OtlpBatch, texts: list[bytes | None]) -> OtlpBatch:
+    """Return the batch with new trace states, which stand behind the old buffer.
+
+    Args:
+        batch: n spans.
+        texts: (n,) the new trace state, None where the old one stays.
+    """
+    from pyflare_proto.otlp.jit import frozen
+
+    changed = np.array([text is not None for text in texts], dtype=np.bool_)
+    added = [text for text in texts if text is not None]
+    lengths = np.array([len(text) for text in added], dtype=np.int32)
+    ends = np.cumsum(lengths, dtype=np.int64)
+    offset, length = batch.trace_state.offset.copy(), batch.trace_state.length.copy()
+    offset[changed] = len(batch.buffer) + ends - lengths
+    length[changed] = lengths
+    tail = np.frombuffer(b"".join(added), dtype=np.uint8)
+    buffer = frozen(np.concatenate([batch.buffer, tail]))
+    return replace(batch, buffer=buffer, trace_state=Slices(offset, length))
+
+
+def _sampler(config: CollectorConfig, clock: Callable[[], float]) -> SpanSampler:
+    from pyflare_collector.sampler import Sampler
+
+    return Sampler(config.sampler, clock=clock)
+
+
+def _require_parquet(config: CollectorConfig) -> None:
+    """Refuse destinations that are configured and would silently get nothing."""
+    for name, value in (
+        ("kafka.brokers", ",".join(config.kafka.brokers)),
+        ("storage.clickhouse.url", config.storage.clickhouse.url),
+    ):
+        if value:
+            raise ConfigError(
+                f"{name} is set, and this collector writes Parquet only",
+                hint="leave it empty, and copy what is collected: pyflare load --source A --to B",
+            )
+    if not config.storage.parquet.enabled:
+        raise ConfigError(
+            "storage.parquet.enabled is false, and there is no other destination",
+            hint="set storage.parquet.enabled to true",
+        )
