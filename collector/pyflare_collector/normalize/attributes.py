@@ -15,18 +15,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyflare_proto.otlp.columns import distinct_strings, strings
 
 from pyflare_proto.otlp.batch import AttributeTable, OtlpBatch, Slices, ValueType
-from pyflare_proto.otlp.columns import distinct_strings, strings
-from pyflare_proto.otlp.decode import KeyTable
+from pyflare_proto.otlp.jit import kernel
+from pyflare_proto.otlp.keys import KeyTable
 
 __all__ = ["AttributeIndex", "Categories", "TableIndex"]
 
 Rows = NDArray[np.int32]
+_INT64_MIN = -(1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Categories:
         return Categories(self.codes[rows], self.values)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _count(
     key_id: NDArray[np.int32],
     kind: NDArray[np.uint8],
@@ -74,7 +75,7 @@ def _count(
                 counts[k] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _place(  # noqa: PLR0917 - numba kernels take their arrays by position
     key_id: NDArray[np.int32],
     owner: NDArray[np.int32],
@@ -105,7 +106,7 @@ def _place(  # noqa: PLR0917 - numba kernels take their arrays by position
             next_place[f] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _integers(  # noqa: PLR0917 - numba kernels take their arrays by position
     rows: NDArray[np.int32],
     kind: NDArray[np.uint8],
@@ -113,6 +114,7 @@ def _integers(  # noqa: PLR0917 - numba kernels take their arrays by position
     offset: NDArray[np.int64],
     length: NDArray[np.int32],
     buffer: NDArray[np.uint8],
+    minimum: int,
     values: NDArray[np.int64],
     ok: NDArray[np.bool_],
 ) -> None:
@@ -124,13 +126,13 @@ def _integers(  # noqa: PLR0917 - numba kernels take their arrays by position
         t = kind[r]
         if t == 3:
             values[i] = number[r]
-            ok[i] = True
+            ok[i] = number[r] >= minimum
         elif t == 4:
             x = number[r : r + 1].view(np.float64)[0]
             # Beyond 2^53 a double no longer tells one integer from the next.
             if -9007199254740992.0 <= x <= 9007199254740992.0 and x == np.floor(x):
                 values[i] = np.int64(x)
-                ok[i] = True
+                ok[i] = values[i] >= minimum
         elif t == 1 and length[r] <= 19:
             start = offset[r]
             end = start + length[r]
@@ -146,7 +148,7 @@ def _integers(  # noqa: PLR0917 - numba kernels take their arrays by position
                 start += 1
             if good:
                 values[i] = -total if negative else total
-                ok[i] = True
+                ok[i] = values[i] >= minimum
 
 
 class TableIndex:
@@ -280,8 +282,18 @@ class TableIndex:
         self.fill_integers(rows, values, ok)
         return values, ok
 
-    def fill_integers(self, rows: Rows, values: NDArray[np.int64], ok: NDArray[np.bool_]) -> None:
-        """Write integers at `rows` into `values` and `ok`, in place, where `ok` is False."""
+    def fill_integers(
+        self,
+        rows: Rows,
+        values: NDArray[np.int64],
+        ok: NDArray[np.bool_],
+        *,
+        minimum: int = _INT64_MIN,
+    ) -> None:
+        """Write integers at `rows` into `values` and `ok`, in place, where `ok` is False.
+
+        Integers below `minimum` are passed over; `values` means nothing where `ok` is False.
+        """
         table = self.table
         if len(table.key_id):
             _integers(
@@ -291,6 +303,7 @@ class TableIndex:
                 table.value.offset,
                 table.value.length,
                 self.buffer,
+                minimum,
                 values,
                 ok,
             )
