@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
 from pyflare_collector.transform import Accepted, Transformed
 from pyflare_proto.otlp.batch import OtlpBatch
 from pyflare_proto.record import COLUMNS, arrow_schema
