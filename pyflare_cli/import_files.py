@@ -39,12 +39,16 @@ def import_(
     """
     del data, prices  # taken up by the settings
     from pyflare_collector.importer import import_files
+    from pyflare_storage.dataset import DataDirectory
+    from pyflare_storage.prices import PriceBook
 
-    report = import_files(files, run.settings.data, prices=run.settings.prices)
+    prices_in_effect = PriceBook.load(run.settings.prices)
+    report = import_files(files, DataDirectory(run.settings.data), prices_in_effect)
     body = asdict(report)
 
     def render(_: object) -> list[str]:
         lines = [f"{report.spans_imported:,} spans imported from {_files(report.files)}"]
+        lines += [f"{report.spans_known:,} were there already"] if report.spans_known else []
         lines += [f"{item.count:,} rejected: {item.reason}" for item in report.rejections]
         return lines
 

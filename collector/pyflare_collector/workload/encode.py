@@ -15,7 +15,7 @@ from pyflare_collector.workload import catalogue as cat
 from pyflare_collector.workload.traffic import Traffic
 from pyflare_proto.record import CALL_TYPES, SPAN_TYPES
 
-__all__ = ["SCOPE_NAME", "encode"]
+__all__ = ["SCOPE_NAME", "describe", "encode", "events_of", "resource_attributes"]
 
 SCOPE_NAME = "pyflare.generate"
 _OPERATIONS = {
@@ -47,19 +47,24 @@ def encode(traffic: Traffic, *, batch_size: int = 512) -> Iterator[ExportTraceSe
         )
 
 
+def resource_attributes(service: int, environment: int) -> dict[str, str]:
+    """Return the attributes of a resource.
+
+    Args:
+        service: index into SERVICES.
+        environment: index into ENVIRONMENTS.
+    """
+    return {
+        "service.name": cat.SERVICES[service],
+        "service.version": "2.4.1",
+        "deployment.environment.name": cat.ENVIRONMENTS[environment],
+        "telemetry.sdk.language": "python",
+    }
+
+
 def _resource_spans(key: tuple[int, int], spans: list[Span]) -> ResourceSpans:
-    service, environment = key
     result = ResourceSpans(scope_spans=[ScopeSpans(spans=spans)])
-    result.resource.attributes.extend(
-        _attributes(
-            {
-                "service.name": cat.SERVICES[service],
-                "service.version": "2.4.1",
-                "deployment.environment.name": cat.ENVIRONMENTS[environment],
-                "telemetry.sdk.language": "python",
-            }
-        )
-    )
+    result.resource.attributes.extend(_attributes(resource_attributes(*key)))
     result.scope_spans[0].scope.name = SCOPE_NAME
     result.scope_spans[0].scope.version = "1"
     return result
@@ -68,7 +73,7 @@ def _resource_spans(key: tuple[int, int], spans: list[Span]) -> ResourceSpans:
 def _span(traffic: Traffic, row: int) -> Span:
     kind = SPAN_TYPES[traffic.type[row]]
     trace = int(traffic.trace[row])
-    name, attributes = _name_and_attributes(traffic, row, kind)
+    name, attributes = describe(traffic, row, kind)
     span = Span(
         trace_id=traffic.trace_key[trace].tobytes(),
         span_id=traffic.span_key[row].tobytes(),
@@ -81,31 +86,38 @@ def _span(traffic: Traffic, row: int) -> Span:
     if traffic.parent[row] >= 0:
         span.parent_span_id = traffic.span_key[traffic.parent[row]].tobytes()
     if traffic.error[row] >= 0:
-        _fail(span, traffic, row)
+        span.status.code = Status.STATUS_CODE_ERROR
+        span.status.message = cat.ERRORS[traffic.error[row]][1]
+    for event, values in events_of(traffic, row):
+        added = span.events.add(name=event, time_unix_nano=int(traffic.end_ns[row]))
+        added.attributes.extend(_attributes(values))
+    return span
+
+
+def events_of(traffic: Traffic, row: int) -> list[tuple[str, dict[str, Any]]]:
+    """Return name and attributes of each event of a span: its exception, its evaluation."""
+    events: list[tuple[str, dict[str, Any]]] = []
+    if traffic.error[row] >= 0:
+        error_type, message = cat.ERRORS[traffic.error[row]]
+        values = {"exception.type": f"openai.{error_type}", "exception.message": message}
+        events.append(("exception", values))
     if not np.isnan(traffic.score[row]):
-        event = span.events.add(
-            name="gen_ai.evaluation.result", time_unix_nano=int(traffic.end_ns[row])
-        )
         score = {
             "gen_ai.evaluation.name": "answer_quality",
             "gen_ai.evaluation.score.value": float(traffic.score[row]),
         }
-        event.attributes.extend(_attributes(score))
-    return span
+        events.append(("gen_ai.evaluation.result", score))
+    return events
 
 
-def _fail(span: Span, traffic: Traffic, row: int) -> None:
-    error_type, message = cat.ERRORS[traffic.error[row]]
-    span.status.code = Status.STATUS_CODE_ERROR
-    span.status.message = message
-    span.attributes.extend(_attributes({"error.type": error_type}))
-    event = span.events.add(name="exception", time_unix_nano=int(traffic.end_ns[row]))
-    event.attributes.extend(
-        _attributes({"exception.type": f"openai.{error_type}", "exception.message": message})
-    )
+def describe(traffic: Traffic, row: int, kind: str) -> tuple[str, dict[str, Any]]:
+    """Return name and attributes of a span.
 
-
-def _name_and_attributes(traffic: Traffic, row: int, kind: str) -> tuple[str, dict[str, Any]]:
+    Args:
+        traffic: the traffic.
+        row: the span.
+        kind: its `span_type`.
+    """
     feature = cat.FEATURES[traffic.feature[row]]
     operation = _OPERATIONS[kind]
     attributes: dict[str, Any] = {
@@ -115,6 +127,8 @@ def _name_and_attributes(traffic: Traffic, row: int, kind: str) -> tuple[str, di
         "pyflare.team": cat.TEAMS[feature.team],
         "pyflare.feature": feature.name,
     }
+    if traffic.error[row] >= 0:
+        attributes["error.type"] = cat.ERRORS[traffic.error[row]][0]
     question, answer = cat.TOPICS[traffic.topic[row]]
     if kind in CALL_TYPES:
         model = cat.MODELS[traffic.model[row]]
