@@ -237,3 +237,15 @@ def test_nothing_that_arrived_is_dropped() -> None:
 def test_an_empty_batch_gives_an_empty_table() -> None:
     """No spans give no rows, with the whole schema."""
     assert records() == []
+
+
+def test_a_level_of_error_is_a_failure() -> None:
+    """Emitters that tell failures by a level fail the span; a status that is set stays."""
+    rows = records(
+        SpanCase({"langfuse.observation.level": "ERROR"}),
+        SpanCase({"logfire.level_num": 17}),
+        SpanCase({"logfire.level_num": 9, "langfuse.observation.level": "WARNING"}),
+        SpanCase({}, error="boom"),
+    )
+    assert [row["status_code"] for row in rows] == ["error", "error", "unset", "error"]
+    assert [row["status_message"] for row in rows] == [None, None, None, "boom"]

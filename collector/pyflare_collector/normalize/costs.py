@@ -25,7 +25,7 @@ _MAX_USD = 9e9
 
 def cost_columns(
     draft: Draft, calls: NDArray[np.bool_], prices: PriceBook
-) -> dict[str, "pa.Array[Any]"]:
+) -> dict[str, pa.Array[Any]]:
     """Return `cost_nano_usd`, `cost_status` and `price_source`.
 
     The emitter's own figure is taken only where the price book knows no rate, or where

@@ -9,6 +9,8 @@ from pyflare_collector.normalize.content import CONTENT_KEYS
 from pyflare_collector.normalize.conventions import (
     CATEGORY_FIELDS,
     CONTEXT_FIELDS,
+    ERROR_LEVELS,
+    ERROR_NUMBERS,
     FLAGS,
     INTEGER_FIELDS,
     MODEL_KEYS,
@@ -33,7 +35,7 @@ def _all_keys() -> Iterator[str]:
         yield sign.key
     for document in USAGE_DOCUMENTS:
         yield document.key
-    yield from MODEL_KEYS
+    yield from (*MODEL_KEYS, *ERROR_LEVELS, *ERROR_NUMBERS)
     yield from emitters.KEYS
     yield from CONTENT_KEYS
 

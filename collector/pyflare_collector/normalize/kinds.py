@@ -1,4 +1,4 @@
-"""The type of each span, from the first sign that tells it (see `conventions.types`)."""
+"""The type and the status of each span, from the signs of `conventions.types`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflare_collector.normalize.attributes import AttributeIndex
-from pyflare_collector.normalize.conventions.types import MODEL_KEYS, TYPE_SOURCES, TypeSource
+from pyflare_collector.normalize.conventions.types import (
+    ERROR_LEVELS,
+    ERROR_NUMBERS,
+    MODEL_KEYS,
+    TYPE_SOURCES,
+    TypeSource,
+)
 from pyflare_collector.normalize.conventions.usage import USAGE_DOCUMENTS
 from pyflare_collector.normalize.draft import Draft
-from pyflare_proto.record import CALL_TYPES, SPAN_TYPES
+from pyflare_proto.record import CALL_TYPES, SPAN_TYPES, STATUS_CODES
 
-__all__ = ["LLM", "SPAN", "close_types", "is_call", "sign_types"]
+__all__ = ["LLM", "SPAN", "close_types", "is_call", "sign_types", "statuses"]
 
 _CODE = {name: code for code, name in enumerate(SPAN_TYPES)}
 LLM = _CODE["llm"]
@@ -78,3 +84,26 @@ def is_call(span_type: NDArray[np.int8]) -> NDArray[np.bool_]:
     """
     result: NDArray[np.bool_] = _CALL_CODES[span_type]
     return result
+
+
+def statuses(index: AttributeIndex) -> NDArray[np.int32]:
+    """Return (n,) indices into `STATUS_CODES`.
+
+    A span whose status is not set is an error where its emitter's level says so. A
+    status of a later version of OTLP counts as not set.
+    """
+    codes = index.batch.status_code
+    codes = np.where((codes >= 0) & (codes < len(STATUS_CODES)), codes, np.int32(0))
+    failed = np.zeros(len(codes), dtype=np.bool_)
+    for key, levels in ERROR_LEVELS.items():
+        column = index.categories(key)
+        if column is not None:
+            is_error = [value.strip().lower() in levels for value in column.values]
+            failed |= np.array([*is_error, False])[column.codes]
+    for key, least in ERROR_NUMBERS.items():
+        rows = index.rows(key)
+        if rows is not None:
+            values, ok = index.integers(rows)
+            failed |= ok & (values >= least)
+    codes[failed & (codes == 0)] = STATUS_CODES.index("error")
+    return codes

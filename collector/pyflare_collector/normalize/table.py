@@ -101,7 +101,7 @@ def normalize(
     calls = kinds.is_call(draft.span_type)
     costs = cost_columns(draft, calls, prices)
     columns: dict[str, Column] = {}
-    columns.update(_span_columns(batch))
+    columns.update(_span_columns(draft.index))
     columns.update(_field_columns(draft))
     columns.update(costs)
     columns.update(content_columns(batch, draft.index, draft.span_type))
@@ -110,7 +110,9 @@ def normalize(
         columns["sampling_probability"] = pa.array(sampling_probability, pa.float64())
     schema = table_schema()
     n = len(batch)
-    arrays = [columns.get(field.name, _nothing(field, n)) for field in schema]
+    arrays = [
+        columns[field.name] if field.name in columns else _nothing(field, n) for field in schema
+    ]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
@@ -167,22 +169,25 @@ def _features(draft: Draft) -> None:
     draft.categories["feature"] = first_of([feature, Categories(by_row[roots], names)], len(batch))
 
 
-def _span_columns(batch: OtlpBatch) -> dict[str, Column]:
+def _span_columns(index: AttributeIndex) -> dict[str, Column]:
     """Return the columns that are fields of the OTLP span."""
+    batch = index.batch
     buffer = batch.buffer
     duration = np.maximum(batch.end_time_ns - batch.start_time_ns, 0)
     scopes = batch.scope_index
+    # A kind of a later version of OTLP becomes the first, "unspecified".
+    known_kind = (batch.kind >= 0) & (batch.kind < len(SPAN_KINDS))
     return {
         "trace_id": hex_ids(batch.trace_id, zero_is_null=False),
         "span_id": hex_ids(batch.span_id, zero_is_null=False),
         "parent_span_id": hex_ids(batch.parent_span_id, zero_is_null=True),
         "trace_state": _strings(buffer, batch.trace_state),
         "name": strings(buffer, batch.name, empty_is_null=False),
-        "kind": _coded(_enumerated(batch.kind, len(SPAN_KINDS)), SPAN_KINDS),
+        "kind": _coded(np.where(known_kind, batch.kind, np.int32(0)), SPAN_KINDS),
         "start_time": _timestamps(batch.start_time_ns),
         "end_time": _timestamps(batch.end_time_ns),
         "duration_ms": pa.array(duration / 1e6),
-        "status_code": _coded(_enumerated(batch.status_code, len(STATUS_CODES)), STATUS_CODES),
+        "status_code": _coded(kinds.statuses(index), STATUS_CODES),
         "status_message": _strings(buffer, batch.status_message),
         "scope_name": _shared(distinct_strings(buffer, batch.scope_name), scopes),
         "scope_version": _shared(distinct_strings(buffer, batch.scope_version), scopes),
@@ -244,11 +249,6 @@ def _strings(buffer: NDArray[np.uint8], slices: Slices) -> Column:
 
 def _timestamps(values: NDArray[np.int64]) -> Column:
     return pa.array(values, pa.int64()).view(pa.timestamp("ns", tz="UTC"))
-
-
-def _enumerated(codes: NDArray[np.int32], n: int) -> NDArray[np.int32]:
-    """Return OTLP enumeration values; those of a later version become the first, "unset"."""
-    return np.where((codes >= 0) & (codes < n), codes, np.int32(0))
 
 
 def _coded(

@@ -7,7 +7,7 @@ the decoder (`pyflare_collector.normalize.keys`) and the resolvers read these li
 
     identity.py   who and what: operation, models, response, user, session, team, ...
     usage.py      how much: tokens, documents of raw usage, reported cost, times
-    types.py      what a span is: its type
+    types.py      what a span is: its type, and whether it failed
     sources.py    the few words that the lists are written in
 
 An emitter that these lists cannot describe has a function in `normalize/emitters`.
@@ -15,7 +15,13 @@ An emitter that these lists cannot describe has a function in `normalize/emitter
 
 from pyflare_collector.normalize.conventions.identity import CATEGORY_FIELDS, TEXT_FIELDS
 from pyflare_collector.normalize.conventions.sources import Source, json, key, resource
-from pyflare_collector.normalize.conventions.types import MODEL_KEYS, TYPE_SOURCES, TypeSource
+from pyflare_collector.normalize.conventions.types import (
+    ERROR_LEVELS,
+    ERROR_NUMBERS,
+    MODEL_KEYS,
+    TYPE_SOURCES,
+    TypeSource,
+)
 from pyflare_collector.normalize.conventions.usage import (
     CONTEXT_FIELDS,
     FLAGS,
@@ -28,6 +34,8 @@ from pyflare_collector.normalize.conventions.usage import (
 __all__ = [
     "CATEGORY_FIELDS",
     "CONTEXT_FIELDS",
+    "ERROR_LEVELS",
+    "ERROR_NUMBERS",
     "FLAGS",
     "INTEGER_FIELDS",
     "MODEL_KEYS",

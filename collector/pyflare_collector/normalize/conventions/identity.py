@@ -115,6 +115,7 @@ CATEGORY_FIELDS: dict[str, Sources] = {
         key("tool.name", when=_TOOL),
         key("ai.toolCall.name", when=_TOOL),
         key("traceloop.entity.name", when=_TOOL),
+        key("lk.function_tool.name", when=_TOOL),
         key("tool_name", when=_TOOL),
     ),
     "prompt_template": (

@@ -1,4 +1,4 @@
-"""What a span is: the order of the signs for its type, and what their values mean.
+"""What a span is: the order of the signs for its type, and the signs of a failure.
 
 The order follows what was seen on the wire: LangSmith writes the operation
 `embeddings` on a retriever, so its own kind is asked before the operation.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["MODEL_KEYS", "TYPE_SOURCES", "TypeSource"]
+__all__ = ["ERROR_LEVELS", "ERROR_NUMBERS", "MODEL_KEYS", "TYPE_SOURCES", "TypeSource"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,7 @@ TYPE_SOURCES: tuple[TypeSource, ...] = (
     ),
     TypeSource("gen_ai.tool.name", present="tool"),
     TypeSource("gen_ai.tool.call.id", present="tool"),
+    TypeSource("lk.function_tool.name", present="tool"),
     TypeSource(
         "lmnr.span.type",
         values={**_NAMES, "default": "span", "executor": "chain", "human_evaluator": "evaluator"},
@@ -189,3 +190,13 @@ MODEL_KEYS: tuple[str, ...] = (
 
 Not `model_name`: agent spans of Pydantic AI carry it.
 """
+
+ERROR_LEVELS: dict[str, frozenset[str]] = {
+    "langfuse.observation.level": frozenset({"error"}),
+}
+"""Key to the levels, in lower case, that make a span without a status a failed one."""
+
+ERROR_NUMBERS: dict[str, int] = {
+    "logfire.level_num": 17,
+}
+"""Key to the number from which on a span without a status is a failed one."""
