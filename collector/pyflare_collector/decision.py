@@ -2,13 +2,12 @@
 
 A replay must not decide again: the sampler may be random or full, and its
 configuration may have changed. So the log keeps the request as it arrived and, where
-not every span is kept as it is, a note: which rows are kept, with which probability,
-and the trace state that the sampler wrote.
+not every span is kept for certain, a note: which rows are kept, and with which
+probability.
 
-The note, little-endian: rows u32, flags u8; with `KEEP` the kept rows as bits (first row in
-the lowest bit); with `UNIFORM` one f64, with `EACH` one f64 a kept row; with
-`TRACE_STATE` one i32 length a kept row (-1: as it arrived) and then the texts.
-An empty note says that every span with valid ids is kept with probability 1.
+The note, little-endian: rows u32, flags u8; with `KEEP` the kept rows as bits (first row
+in the lowest bit); with `UNIFORM` one f64, with `EACH` one f64 a kept row. An empty note
+says that every span with valid ids is kept with probability 1.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from pyflare_proto.errors import InvalidDataError
 __all__ = ["Decision"]
 
 _HEAD = struct.Struct("<IB")
-_KEEP, _UNIFORM, _EACH, _TRACE_STATE = 1, 2, 4, 8
+_KEEP, _UNIFORM, _EACH = 1, 2, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +34,6 @@ class Decision:
     """(n,) rows of the request that are kept."""
     probability: NDArray[np.float64]
     """(k,) probability with which each kept row was kept, in (0, 1]."""
-    trace_state: list[bytes | None] | None = None
-    """(k,) trace state that replaces the one that arrived, None for no change."""
 
     def encode(self, valid_ids: NDArray[np.bool_]) -> bytes:
         """Return the note; empty when all rows with valid ids are kept with probability 1.
@@ -45,7 +42,7 @@ class Decision:
             valid_ids: (n,) rows with valid ids.
         """
         certain = bool((self.probability == 1.0).all())
-        if certain and self.trace_state is None and bool((self.keep == valid_ids).all()):
+        if certain and bool((self.keep == valid_ids).all()):
             return b""
         flags, parts = 0, [b""]
         if not self.keep.all():
@@ -56,11 +53,6 @@ class Decision:
             flags |= _UNIFORM if uniform else _EACH
             values = self.probability[:1] if uniform else self.probability
             parts.append(values.astype("<f8").tobytes())
-        if self.trace_state is not None:
-            flags |= _TRACE_STATE
-            lengths = [-1 if text is None else len(text) for text in self.trace_state]
-            parts.append(np.asarray(lengths, dtype="<i4").tobytes())
-            parts.extend(text for text in self.trace_state if text is not None)
         parts[0] = _HEAD.pack(len(self.keep), flags)
         return b"".join(parts)
 
@@ -91,11 +83,7 @@ class Decision:
             probability *= np.frombuffer(reader.take(8), dtype="<f8")[0]
         elif flags & _EACH:
             probability = np.frombuffer(reader.take(8 * kept), dtype="<f8").astype(np.float64)
-        texts: list[bytes | None] | None = None
-        if flags & _TRACE_STATE:
-            lengths = np.frombuffer(reader.take(4 * kept), dtype="<i4").tolist()
-            texts = [None if length < 0 else reader.take(length) for length in lengths]
-        return Decision(keep, probability, texts)
+        return Decision(keep, probability)
 
 
 class _Reader:

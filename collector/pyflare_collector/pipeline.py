@@ -19,7 +19,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -38,13 +37,13 @@ from pyflare_collector.wal import open_log
 from pyflare_collector.wal_format import Record
 from pyflare_collector.writer import SpanWriter
 from pyflare_proto.errors import ConfigError, RetryableError
-from pyflare_proto.otlp.batch import OtlpBatch, Slices
+from pyflare_proto.otlp.batch import OtlpBatch
 
 if TYPE_CHECKING:
     from pyflare_storage.dataset import DataDirectory
     from pyflare_storage.prices import PriceBook
 
-__all__ = ["Pipeline", "SampleOutcome", "SpanSampler", "with_trace_state"]
+__all__ = ["Pipeline", "SampleOutcome", "SpanSampler"]
 
 _logger = logging.getLogger("pyflare.pipeline")
 
@@ -62,18 +61,14 @@ class SampleOutcome(Protocol):
     def probability(self) -> NDArray[np.float64]:
         """(n,) probability with which each was to be kept."""
 
-    @property
-    def trace_state(self) -> list[bytes | None] | None:
-        """(n,) new trace state, None for no change."""
-
 
 class SpanSampler(Protocol):
     """Decides which spans of a batch are kept; thread-safe."""
 
     def sample(
-        self, batch: OtlpBatch, cost_nano_usd: Callable[[], NDArray[np.float64]] | None = None
+        self, batch: OtlpBatch, cost_nano_usd: Callable[[], NDArray[np.int64]] | None = None
     ) -> SampleOutcome:
-        """Return the decision; `cost_nano_usd` gives the costs when a rule asks for them."""
+        """Return the decision; `cost_nano_usd` gives (n,) costs, -1 for unknown, when asked."""
 
 
 class Pipeline:
@@ -215,8 +210,6 @@ class Pipeline:
             kept = select(batch, decision.keep) if not decision.keep.all() else batch
             if len(kept):
                 note = decision.encode(valid)
-                if decision.trace_state is not None:
-                    kept = with_trace_state(kept, decision.trace_state)
                 self._take(payload, note, kept, decision.probability)
         else:
             kept = select(batch, valid)
@@ -236,22 +229,16 @@ class Pipeline:
     def _decide(self, batch: OtlpBatch, valid: NDArray[np.bool_]) -> Decision:
         """Sample the spans with valid ids; return the decision about all of them."""
 
-        def cost() -> NDArray[np.float64]:
+        def cost() -> NDArray[np.int64]:
             from pyflare_collector.normalize import normalize
 
             column = normalize(batch, self._prices)["cost_nano_usd"]
-            result: NDArray[np.float64] = column.cast("float64").to_numpy()
-            return result
+            return np.asarray(column.fill_null(-1).to_numpy(), dtype=np.int64)
 
         outcome = self._sampler.sample(batch, cost)
         keep = np.zeros(len(valid), dtype=np.bool_)
         keep[valid] = outcome.keep
-        texts = outcome.trace_state
-        if texts is not None:
-            texts = [text for text, own in zip(texts, outcome.keep, strict=True) if own]
-            if not any(text is not None for text in texts):
-                texts = None
-        return Decision(keep, outcome.probability[outcome.keep], texts)
+        return Decision(keep, outcome.probability[outcome.keep])
 
     def _take(
         self, payload: bytes, note: bytes, batch: OtlpBatch, probability: NDArray[np.float64]
@@ -276,30 +263,7 @@ class Pipeline:
         decision = Decision.decode(record.note, batch.valid_ids)
         if not decision.keep.all():
             batch = select(batch, decision.keep)
-        if decision.trace_state is not None:
-            batch = with_trace_state(batch, decision.trace_state)
         return Accepted(segment, batch, decision.probability, batch_bytes(batch))
-
-
-def with_trace_state(batch: OtlpBatch, texts: list[bytes | None]) -> OtlpBatch:
-    """Return the batch with new trace states, which stand behind the old buffer.
-
-    Args:
-        batch: n spans.
-        texts: (n,) the new trace state, None where the old one stays.
-    """
-    from pyflare_proto.otlp.jit import frozen
-
-    changed = np.array([text is not None for text in texts], dtype=np.bool_)
-    added = [text for text in texts if text is not None]
-    lengths = np.array([len(text) for text in added], dtype=np.int32)
-    ends = np.cumsum(lengths, dtype=np.int64)
-    offset, length = batch.trace_state.offset.copy(), batch.trace_state.length.copy()
-    offset[changed] = len(batch.buffer) + ends - lengths
-    length[changed] = lengths
-    tail = np.frombuffer(b"".join(added), dtype=np.uint8)
-    buffer = frozen(np.concatenate([batch.buffer, tail]))
-    return replace(batch, buffer=buffer, trace_state=Slices(offset, length))
 
 
 def _sampler(config: CollectorConfig, clock: Callable[[], float]) -> SpanSampler:

@@ -103,7 +103,6 @@ class Kept:
 
     keep: NDArray[np.bool_]
     probability: NDArray[np.float64]
-    trace_state: list[bytes | None] | None = None
 
 
 class EveryNth:
