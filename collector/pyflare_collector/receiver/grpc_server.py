@@ -39,7 +39,7 @@ from pyflare_collector.receiver.signals import (
     response_body,
 )
 from pyflare_collector.receiver.tls import grpc_credentials
-from pyflare_proto.errors import ConfigError
+from pyflare_proto.errors import ConfigError, InvalidDataError
 
 __all__ = ["GrpcServer"]
 
@@ -190,9 +190,11 @@ class GrpcServer:
             self._intake.check_patience(arrived)
             with self._intake.admit() as slot:
                 payload = self._receiving.receive(requests, context)
-                if payload is None or not context.is_active():
+                if not context.is_active():
                     # Not taken: the client tries again, and must find nothing of it here.
                     return None
+                if payload is None:
+                    raise InvalidDataError("the call ended without a request")
                 slot.grow(len(payload))
                 if signal is TRACES:
                     result = self._intake.take(payload)
@@ -272,14 +274,12 @@ class _Receiving:
             self._thread.join()
 
     def receive(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes | None:
-        """Return the first message, None when the call has ended without one."""
+        """Return the first message, None for a call without one or that has ended."""
         key = id(context)
         self._waiting[key] = (self._clock() + self._timeout_s, context)
         try:
             return next(requests, None)
         except grpc.RpcError:
-            raise
-        except Exception:  # noqa: BLE001 - gRPC raises a bare Exception for a call that has ended
             return None
         finally:
             del self._waiting[key]

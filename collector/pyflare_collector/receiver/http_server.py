@@ -90,7 +90,12 @@ class HttpServer:
             daemon=True,
         )
         self._thread.start()
-        listening.result()
+        try:
+            listening.result()
+        except BaseException:
+            self._thread.join()
+            self._thread = None
+            raise
         self.address = join_endpoint(split_endpoint(config.endpoint)[0], port)
 
     def stop(self) -> None:
@@ -102,6 +107,7 @@ class HttpServer:
         self._thread = None
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
 
     async def _serve(
         self,
@@ -250,6 +256,8 @@ async def _expect(request: web.BaseRequest) -> None:
 
 def _transcode(text: bytes) -> bytes:
     """Return the protobuf bytes of an OTLP/JSON request; an empty body is an empty request."""
+    if not text.strip():
+        return b""
     from pyflare_proto.otlp.jsonotlp import transcode
 
-    return transcode(text) if text.strip() else b""
+    return transcode(text)
