@@ -278,8 +278,10 @@ def _check_column(aggregate: Aggregate, columns: Mapping[str, str]) -> None:
             if type_ not in _NUMBERS:
                 raise SchemaError(f"{column!r} is no column of numbers ({type_})")
         case First(column=column, order_by=order_by):
-            operand_type(Column(order_by), columns)
-            operand_type(operand(column), columns)
+            if operand_type(Column(order_by), columns) not in {*_NUMBERS, "timestamp_ns"}:
+                raise SchemaError(f"{order_by!r} holds neither numbers nor times to order by")
+            if operand_type(operand(column), columns).startswith(("list", "other")):
+                raise SchemaError(f"{column!r} holds lists")
         case (
             Count(column=column)
             | CountDistinct(column=column)

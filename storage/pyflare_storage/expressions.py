@@ -13,8 +13,9 @@ Meaning, the same on every backend:
   a backslash takes the next character literally; case matters everywhere.
 - An attribute has the type it arrived with. Compared with text it is null unless it is
   text; compared with a number it is null unless it is a number (as float64); compared
-  with a boolean, unless it is one. Lists and objects are their JSON text in `is null`
-  and as keys only. Where a key stands twice in one span the first one counts.
+  with a boolean, unless it is one. As a key to group by it is its text; numbers and
+  booleans are written out, lists and objects are null there (though not for `is null`).
+  Where a key stands twice in one span the first one counts.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Column(Operand):
 
 @dataclass(frozen=True, slots=True)
 class Attribute(Operand):
-    """One attribute by key; also a key to group by (its text, or its JSON when it is no text)."""
+    """One attribute by key; also a key to group by."""
 
     key: str
     of: str = "attributes"

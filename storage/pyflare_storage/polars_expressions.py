@@ -56,6 +56,7 @@ _RETURNED: dict[Wanted, type[pl.DataType]] = {
     "number": pl.Float64,
     "boolean": pl.Boolean,
     "any": pl.String,
+    "present": pl.Boolean,
 }
 _COMPARE = {
     "==": pl.Expr.eq,
@@ -180,6 +181,8 @@ class PolarsCompiler:
         raise TypeError(f"not a condition: {expr!r}")
 
     def _is_null(self, subject: Operand) -> pl.Expr:
+        if isinstance(subject, Attribute):
+            return ~self.value(subject, "present")
         value = self.value(subject)
         if isinstance(subject, Column) and self._columns[subject.name].startswith("list"):
             return value.is_null() | (value.list.len() == 0)
