@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -34,14 +32,14 @@ def collect(
             metavar="HOST:PORT",
             help="OTLP/gRPC; port 0 picks one; '' is off.  [default: 127.0.0.1:4317]",
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     http: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
             help="OTLP/HTTP; port 0 picks one; '' is off.  [default: 127.0.0.1:4318]",
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     data: DataOptions,
     sampler: Annotated[
         str | None,
@@ -74,30 +72,20 @@ def collect(
     one stops it at once, and the next start recovers what was acknowledged.
     """
     del grpc, http, data, sampler, durability, kafka, clickhouse, prices  # taken up by the settings
-    from pyflare_collector.app import run_collector
+    from pyflare_collector.app import run_collector, stop_on_signals
+    from pyflare_storage.dataset import DataDirectory
+    from pyflare_storage.prices import PriceBook
 
     diagnostics.install_log_handler()
+    config = run.settings.collector()
     stop = threading.Event()
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        stop.set()
-
-    for number in previous:
-        signal.signal(number, on_signal)
-    try:
+    with stop_on_signals(stop):
         run_collector(
-            run.settings.collector(),
-            run.settings.data,
+            config,
+            DataDirectory(run.settings.data),
             lambda grpc_at, http_at: diagnostics.progress_line(
                 f"ready grpc={grpc_at} http={http_at}"
             ),
             stop,
-            prices=run.settings.prices,
+            prices=PriceBook.load(run.settings.prices),
         )
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

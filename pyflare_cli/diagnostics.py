@@ -7,6 +7,7 @@ remark is one line, `note: ...`. A traceback appears with `--debug` only.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import sys
@@ -36,6 +37,7 @@ class _State:
     """What the flags of this process ask of messages."""
 
     debug = False
+    words: tuple[str, ...] = ()
 
 
 def configure(arguments: Sequence[str]) -> None:
@@ -47,6 +49,7 @@ def configure(arguments: Sequence[str]) -> None:
     words = list(arguments)
     if "--" in words:
         words = words[: words.index("--")]
+    _State.words = tuple(words)
     wanted = os.environ.get("PYFLARE_DEBUG", "").lower()
     _State.debug = "--debug" in words or wanted in {"1", "true", "yes", "on"}
 
@@ -155,7 +158,7 @@ def _is_parser_error(error: BaseException) -> bool:
 def _parser_message(error: BaseException) -> tuple[str, str]:
     """Return message and hint for a usage error of the command line's parser."""
     context = getattr(error, "ctx", None)
-    path = str(context.command_path) if context is not None else "pyflare"
+    path = str(context.command_path) if context is not None else _command_path()
     help_hint = f"{path} --help"
     if type(error).__name__ == "NoArgsIsHelpError":
         return f"{path} needs a command", _commands_hint(context, path)
@@ -172,6 +175,12 @@ def _parser_message(error: BaseException) -> tuple[str, str]:
     if suggestion:
         return message, f"did you mean {suggestion.rstrip('?')}? see {help_hint}"
     return " ".join(message.split()), help_hint
+
+
+def _command_path() -> str:
+    """Return the command that was meant, for errors of the parser that do not tell."""
+    names = itertools.takewhile(lambda word: not word.startswith("-"), _State.words)
+    return " ".join(("pyflare", *itertools.islice(names, 2)))
 
 
 def _options_of(context: object) -> list[str]:
