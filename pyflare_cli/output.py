@@ -227,7 +227,9 @@ def _plain(value: object) -> object:
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Decimal | Path):
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, Path):
         return str(value)
     if isinstance(value, Iterable):
         return [_plain(item) for item in value]
@@ -260,6 +262,8 @@ def _csv_cell(value: object) -> object:
         return "true" if value else "false"
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else ""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     if isinstance(value, Mapping | list | tuple):
         return json_text(value)
     return value

@@ -8,8 +8,10 @@ always shown as escapes.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from pyflare_cli.text import clip, printable, width
 
@@ -40,7 +42,7 @@ class Column:
 
     def text(self, value: object) -> str:
         """Return a cell's text on one line."""
-        if value is None:
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
             return EMPTY
         return printable(_default_text(value) if self.show is None else self.show(value))
 
@@ -54,7 +56,7 @@ def _default_text(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, Mapping | list | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def text_table(
