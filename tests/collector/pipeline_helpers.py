@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +64,11 @@ class PlainTransform:
         own = np.concatenate([numbers(item.batch) for item in items])
         self.fail(own.tolist())
         probability = np.concatenate([item.probability for item in items])
-        fresh = [i for i, number in enumerate(own.tolist()) if number not in self.seen]
-        self.seen.update(own.tolist())
+        fresh = []
+        for row, number in enumerate(own.tolist()):
+            if number not in self.seen:
+                fresh.append(row)
+                self.seen.add(number)
         return Transformed(table_of(own[fresh], probability[fresh]), len(own) - len(fresh))
 
     def reset(self) -> None:
@@ -137,6 +141,14 @@ class Gate:
         """Wait until the gate is open."""
         if not self._event.wait(30):
             raise TimeoutError("the gate stayed closed")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for another thread to get somewhere; fail when it never does."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "the other thread did not get there"
+        time.sleep(0.001)
 
 
 def published_numbers(spans: Path) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from pyflare_collector.batcher import Batcher
 from pyflare_collector.config import BatcherConfig, OnFull
 from pyflare_proto.errors import RetryableError, StorageError
-from tests.collector.pipeline_helpers import Gate
+from tests.collector.pipeline_helpers import Gate, wait_until
 
 NEVER_MS = 600_000
 
@@ -40,14 +39,6 @@ def make(
     batcher.on_batch(sink)
     batcher.start()
     return batcher
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for another thread to get somewhere."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "the other thread did not get there"
-        time.sleep(0.001)
 
 
 def test_full_batches_go_at_once() -> None:

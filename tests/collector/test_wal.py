@@ -6,8 +6,7 @@ import os
 import resource
 import stat
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from pyflare_collector.log import VolatileLog
 from pyflare_collector.wal import WriteAheadLog, open_log, segment_path
 from pyflare_collector.wal_format import Damage
 from pyflare_proto.errors import RetryableError, StorageError
-from tests.collector.pipeline_helpers import Gate
+from tests.collector.pipeline_helpers import Gate, wait_until
 
 
 @pytest.fixture
@@ -34,14 +33,6 @@ def payloads(log: WriteAheadLog) -> list[bytes]:
     """Return the payloads of all sealed segments, in order."""
     damage = Damage()
     return [record.payload for seq in log.unpublished() for record in log.read(seq, damage)]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for another thread to get somewhere."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "the other thread did not get there"
-        time.sleep(0.001)
 
 
 def test_files_are_private(log: WriteAheadLog) -> None:
