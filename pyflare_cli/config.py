@@ -74,7 +74,7 @@ def validate(
     run: Run,
     *,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Default: the files in effect.")
+        Path | None, typer.Argument(metavar="FILE", help="Default: the files in effect.")
     ] = None,
 ) -> None:
     """Check a configuration file: keys, types, ranges, variables.

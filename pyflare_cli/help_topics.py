@@ -89,7 +89,7 @@ def help_(
     *,
     topic: Annotated[
         str | None,
-        typer.Argument(metavar="[TOPIC]", help="exit-codes, formats, filters, settings."),
+        typer.Argument(metavar="TOPIC", help="exit-codes, formats, filters, settings."),
     ] = None,
 ) -> None:
     """Explain a topic: exit-codes, formats, filters, settings."""

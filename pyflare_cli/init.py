@@ -34,7 +34,7 @@ _HEAD = """\
 def init(
     run: Run,
     *,
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="File to write.")] = Path(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")] = Path(
         PROJECT_FILE
     ),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
