@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -98,15 +99,15 @@ Probe = Callable[[], tuple[State, str, str | None]]
 def _run_checks(settings: Settings, source: str, *, quick: bool) -> Iterator[Check]:
     yield _timed("python", _python)
     for extra, modules in EXTRAS.items():
-        yield _timed(f"extra {extra}", lambda extra=extra, modules=modules: _extra(extra, modules))
-    yield _timed("settings", lambda: _settings(settings))
-    yield _timed("data directory", lambda: _data(settings.data))
+        yield _timed(f"extra {extra}", partial(_extra, extra, modules))
+    yield _timed("settings", partial(_settings, settings))
+    yield _timed("data directory", partial(_data, settings.data))
     for name in ("grpc", "http"):
         endpoint = str(settings[f"receiver.{name}.endpoint"].value)
-        yield _timed(f"port {name}", lambda endpoint=endpoint: _port(endpoint))
+        yield _timed(f"port {name}", partial(_port, endpoint))
     if not quick:
         yield _timed("kernels", _kernels)
-    yield _timed("source", lambda: _source(settings, source))
+    yield _timed("source", partial(_source, settings, source))
 
 
 def _timed(name: str, probe: Probe) -> Check:

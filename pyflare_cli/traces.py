@@ -9,7 +9,7 @@ import typer
 from pyflare_cli.command import Run, command, new_group
 from pyflare_cli.figures import milliseconds, short_time, usd
 from pyflare_cli.options import DataOptions, FilterOptions, SourceOptions
-from pyflare_cli.output import Document
+from pyflare_cli.output import Document, Terminal
 from pyflare_cli.tables import Column
 
 app = new_group("List, show and follow traces.")
@@ -106,7 +106,7 @@ def show(
     with open_source(source.url(run.settings), password=run.settings.clickhouse_password) as opened:
         trace = show_trace(opened, trace_id)
 
-    def render(terminal: object) -> list[str]:
+    def render(terminal: Terminal) -> list[str]:
         from pyflare_cli.trace_view import trace_lines
 
         return trace_lines(trace, terminal)

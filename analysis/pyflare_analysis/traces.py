@@ -8,7 +8,7 @@ Example:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -229,9 +229,9 @@ def _summary(row: Mapping[str, object]) -> TraceSummary:
     )
 
 
-def _rank(summary: TraceSummary, order: TraceOrder) -> Sequence[float | str]:
-    ranks: dict[TraceOrder, float | str] = {
-        "start": summary.start_time,
+def _rank(summary: TraceSummary, order: TraceOrder) -> tuple[float, str]:
+    ranks: dict[TraceOrder, float] = {
+        "start": 0.0,
         "duration": summary.duration_ms,
         "cost": summary.cost_nano_usd if summary.cost_nano_usd is not None else -1,
         "tokens": summary.input_tokens + summary.output_tokens,
