@@ -66,9 +66,9 @@ class SpanSampler(Protocol):
     """Decides which spans of a batch are kept; thread-safe."""
 
     def sample(
-        self, batch: OtlpBatch, cost_nano_usd: Callable[[], NDArray[np.int64]] | None = None
+        self, batch: OtlpBatch, cost_nano_usd: Callable[[], NDArray[np.float64]] | None = None
     ) -> SampleOutcome:
-        """Return the decision; `cost_nano_usd` gives (n,) costs, -1 for unknown, when asked."""
+        """Return the decision; `cost_nano_usd` gives (n,) costs, NaN for unknown, when asked."""
 
 
 class Pipeline:
@@ -229,11 +229,11 @@ class Pipeline:
     def _decide(self, batch: OtlpBatch, valid: NDArray[np.bool_]) -> Decision:
         """Sample the spans with valid ids; return the decision about all of them."""
 
-        def cost() -> NDArray[np.int64]:
+        def cost() -> NDArray[np.float64]:
             from pyflare_collector.normalize import normalize
 
             column = normalize(batch, self._prices)["cost_nano_usd"]
-            return np.asarray(column.fill_null(-1).to_numpy(), dtype=np.int64)
+            return np.asarray(column.to_numpy(), dtype=np.float64)
 
         outcome = self._sampler.sample(batch, cost)
         keep = np.zeros(len(valid), dtype=np.bool_)
