@@ -22,7 +22,7 @@ import grpc
 from pyflare_collector.config import GrpcConfig
 from pyflare_collector.receiver.addresses import join_endpoint, probe, split_endpoint
 from pyflare_collector.receiver.auth import BearerAuth
-from pyflare_collector.receiver.intake import Intake
+from pyflare_collector.receiver.intake import Intake, Slot
 from pyflare_collector.receiver.outcome import (
     Code,
     Failure,
@@ -193,16 +193,19 @@ class GrpcServer:
                 if not context.is_active():
                     # Not taken: the client tries again, and must find nothing of it here.
                     return None
-                if payload is None:
-                    raise InvalidDataError("the call ended without a request")
-                slot.grow(len(payload))
-                if signal is TRACES:
-                    result = self._intake.take(payload)
-                else:
-                    result = reject_all(signal, payload, "protobuf")
-                return response_body(signal, result, "protobuf")
+                return self._answer(signal, payload, slot)
         except Exception as error:  # noqa: BLE001 - every failure is answered, none ends a worker
             return failure_of(error)
+
+    def _answer(self, signal: Signal, payload: bytes | None, slot: Slot) -> bytes:
+        if payload is None:
+            raise InvalidDataError("the call ended without a request")
+        slot.grow(len(payload))
+        if signal is TRACES:
+            result = self._intake.take(payload)
+        else:
+            result = reject_all(signal, payload, "protobuf")
+        return response_body(signal, result, "protobuf")
 
     def health(self, _request: bytes, _context: grpc.ServicerContext) -> bytes:
         """Answer a health check: SERVING until the receiver drains."""

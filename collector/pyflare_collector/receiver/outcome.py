@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
@@ -29,6 +32,7 @@ __all__ = [
     "Code",
     "Encoding",
     "Failure",
+    "LogLimit",
     "RefusedError",
     "cut",
     "failure_of",
@@ -124,6 +128,41 @@ class RefusedError(PyFlareError):
         )
 
 
+class LogLimit:
+    """Says which errors to log, so that a failing disk does not fill another one with text.
+
+    The same error is due again after `every_s` seconds; clients hear of it each time.
+
+    Args:
+        every_s: seconds.
+        clock: monotonic seconds.
+    """
+
+    _MOST = 64
+
+    def __init__(self, every_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s = every_s
+        self._clock = clock
+        self._last: dict[tuple[type[Exception], str], float] = {}
+        self._lock = threading.Lock()
+
+    def is_due(self, error: Exception) -> bool:
+        """Whether to log an error now."""
+        key = (type(error), str(error)[:200])
+        now = self._clock()
+        with self._lock:
+            if now - self._last.get(key, -math.inf) < self._every_s:
+                return False
+            self._last.pop(key, None)
+            self._last[key] = now
+            while len(self._last) > self._MOST:
+                del self._last[next(iter(self._last))]
+            return True
+
+
+_LOGGED = LogLimit(10.0)
+
+
 def cut(message: str) -> str:
     """Return `message` as one line of at most `MAX_MESSAGE_BYTES` UTF-8 bytes."""
     line = " ".join(message.split())
@@ -142,9 +181,11 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, RetryableError):
         return Failure(Code.UNAVAILABLE, 503, cut(error.message), max(error.retry_after_s, 0.001))
     if isinstance(error, (StorageError, SourceUnavailableError)):
-        _LOG.error("cannot take spans: %s", error.message)
+        if _LOGGED.is_due(error):
+            _LOG.error("cannot take spans: %s", error.message)
         return Failure(Code.UNAVAILABLE, 503, cut(error.message), DISK_RETRY_AFTER_S)
-    _LOG.error("request failed: %s", error, exc_info=error)
+    if _LOGGED.is_due(error):
+        _LOG.error("request failed: %s", error, exc_info=error)
     message = f"internal error ({type(error).__name__}), see the log of the collector"
     return Failure(Code.INTERNAL, 500, message)
 
