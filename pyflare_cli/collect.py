@@ -57,10 +57,11 @@ def collect(
         ),
     ] = None,
     kafka: Annotated[
-        str | None, typer.Option(metavar="BROKERS", help="Also write to Kafka.")
+        str | None,
+        typer.Option(metavar="BROKERS", help="Refused: this version writes Parquet only."),
     ] = None,
     clickhouse: Annotated[
-        str | None, typer.Option(metavar="URL", help="Also write to ClickHouse.")
+        str | None, typer.Option(metavar="URL", help="Refused: `pyflare load` copies there.")
     ] = None,
     prices: PricesFile = None,
 ) -> None:
