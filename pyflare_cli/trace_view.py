@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["span_line", "trace_lines"]
 
 BAR_WIDTH = 24
+NARROW_BAR_WIDTH = 12
+NARROW_TERMINAL = 100
 WIDEST_NAME = 56
 NARROWEST_NAME = 16
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -30,7 +32,9 @@ class _Line:
 
     name: str
     figures: tuple[str, ...]
-    bar: str
+    begin: float
+    """Start and end of the span as shares of the trace, 0 to 1."""
+    end: float
     failed: bool
     message: str
 
@@ -51,7 +55,8 @@ def trace_lines(trace: Trace, terminal: Terminal) -> list[str]:
         _Line(
             name=_branches(node) + _label(span),
             figures=_figures(span),
-            bar=_bar((start - first) / length, (end - first) / length),
+            begin=(start - first) / length,
+            end=(end - first) / length,
             failed=span["status_code"] == "error",
             message=_message(span),
         )
@@ -98,8 +103,10 @@ def _headline(trace: Trace, length_ns: int) -> list[str]:
 def _aligned(lines: Sequence[_Line], terminal: Terminal) -> list[str]:
     columns = [max(width(line.figures[place]) for line in lines) for place in range(4)]
     name = max(width(line.name) for line in lines)
+    bar = BAR_WIDTH
     if terminal.is_tty:
-        used = sum(columns) + 2 * len(columns) + BAR_WIDTH + 4
+        bar = BAR_WIDTH if terminal.columns >= NARROW_TERMINAL else NARROW_BAR_WIDTH
+        used = sum(size + 2 for size in columns if size) + bar + 4
         name = min(name, max(terminal.columns - used, NARROWEST_NAME), WIDEST_NAME)
     shown = []
     for line in lines:
@@ -109,7 +116,9 @@ def _aligned(lines: Sequence[_Line], terminal: Terminal) -> list[str]:
             for place, (text, size) in enumerate(zip(line.figures, columns, strict=True))
             if size
         ]
-        text = "  ".join([label + " " * (name - width(label)), f"|{line.bar}|", *cells]).rstrip()
+        text = "  ".join(
+            [label + " " * (name - width(label)), f"|{_bar(line.begin, line.end, bar)}|", *cells]
+        ).rstrip()
         shown.append(f"{RED}{text}{RESET}" if line.failed and terminal.color else text)
         if line.message:
             indent = " " * min(len(line.name) - len(line.name.lstrip(" │├└─")) + 2, name)
@@ -162,13 +171,12 @@ def _message(span: Mapping[str, object]) -> str:
     return printable(": ".join(str(part) for part in parts if part))
 
 
-def _bar(begin: float, end: float) -> str:
-    """Return a bar from `begin` to `end`, shares of the trace, at least an eighth wide."""
-    left = min(int(begin * BAR_WIDTH), BAR_WIDTH - 1)
-    eighths = max(round(end * BAR_WIDTH * 8) - left * 8, 1)
-    full, rest = divmod(min(eighths, (BAR_WIDTH - left) * 8), 8)
-    bar = " " * left + "█" * full + (_EIGHTHS[rest] if rest else "")
-    return bar.ljust(BAR_WIDTH)
+def _bar(begin: float, end: float, size: int) -> str:
+    """Return a bar from `begin` to `end` of `size` columns, at least an eighth of one wide."""
+    left = min(int(begin * size), size - 1)
+    eighths = max(round(end * size * 8) - left * 8, 1)
+    full, rest = divmod(min(eighths, (size - left) * 8), 8)
+    return (" " * left + "█" * full + (_EIGHTHS[rest] if rest else "")).ljust(size)
 
 
 def _is_call(span: Mapping[str, object], *, duplicates: bool = False) -> bool:
