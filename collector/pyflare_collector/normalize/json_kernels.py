@@ -35,6 +35,7 @@ from pyflare_proto.otlp.jit import address, byte_at, frozen, helper, kernel
 __all__ = [
     "JsonType",
     "JsonValues",
+    "approximate",
     "as_double",
     "find_path",
     "key_equals",
@@ -233,6 +234,35 @@ def _number(pos: int, end: int) -> tuple[int, int, float]:
     value = np.float64(mantissa)
     value = value * _POWERS_OF_TEN[scale] if scale >= 0 else value / _POWERS_OF_TEN[-scale]
     return 4, 0, -value if negative else value
+
+
+@helper
+def approximate(pos: int, end: int) -> float:
+    """Return a JSON number as a double, good to its last bit or two; NaN for none."""
+    code, integer, value = _number(pos, end)
+    if code == 4:
+        return value
+    if code == 3:
+        return np.float64(integer)
+    if code == 0:
+        return np.nan
+    negative = byte_at(pos) == 45
+    start = pos + 1 if negative else pos
+    point, mantissa, count = _digits(start, end, 0, 0)
+    scale = max(count - 18, 0)
+    if point < end and byte_at(point) == 46:
+        whole = count
+        stop, mantissa, count = _digits(point + 1, end, mantissa, count)
+        # Digits behind the 18th were not added, leading zeros were not counted.
+        scale = max(whole - 18, 0) - (stop - point - 1) + max(count - max(whole, 18), 0)
+        point = stop
+    if point < end and (byte_at(point) | 32) == 101:
+        down = byte_at(point + 1) == 45
+        point += 2 if down or byte_at(point + 1) == 43 else 1
+        _, power, _ = _digits(point, end, 0, 0)
+        scale += -power if down else power
+    value = np.float64(mantissa) * 10.0**scale
+    return -value if negative else value
 
 
 @helper

@@ -217,18 +217,20 @@ def unescape_into(pos: int, end: int, out: int) -> int:
         The position behind the last byte of the text.
     """
     while pos < end:
-        while pos + 8 <= end:
+        if pos + 8 <= end:
             word = int64_at(pos)
             slash = word ^ _BACKSLASHES
-            if (slash - _ONES) & ~slash & _HIGHS != 0:
-                break
+            hit = (slash - _ONES) & ~slash & _HIGHS
             put64(out, word)
-            pos += 8
-            out += 8
-        while pos < end and byte_at(pos) != 92:
+            size = 8 if hit == 0 else trailing_zeros(hit) >> 3
+            pos += size
+            out += size
+            if hit == 0:
+                continue
+        elif byte_at(pos) != 92:
             put8(out, byte_at(pos))
             pos += 1
             out += 1
-        if pos < end:
-            pos, out = unescape_one(pos, end, out)
+            continue
+        pos, out = unescape_one(pos, end, out)
     return out
