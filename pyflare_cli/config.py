@@ -12,7 +12,7 @@ from pyflare_cli.command import Run, command, new_group
 from pyflare_cli.declarations import all_settings, describe
 from pyflare_cli.options import DataDir, PricesFile, SourceUrl
 from pyflare_cli.output import Document, json_text
-from pyflare_cli.settings import PROJECT_FILE, check_file, masked, user_config_file
+from pyflare_cli.settings import check_file, masked
 from pyflare_cli.tables import Column
 from pyflare_cli.values import json_schema, plain
 
@@ -86,7 +86,7 @@ def validate(
         files = [file]
     else:
         run.settings.collector()
-        files = [path for path in (Path(PROJECT_FILE), user_config_file()) if path.is_file()]
+        files = list(run.settings.files)
     body = {"valid": True, "files": [str(path) for path in files]}
     run.answer(
         Document(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
@@ -49,8 +49,10 @@ class Value(NamedTuple):
 class Settings:
     """All settings of one run."""
 
-    def __init__(self, values: Mapping[str, Value]) -> None:
+    def __init__(self, values: Mapping[str, Value], files: Sequence[Path] = ()) -> None:
         self._values = dict(values)
+        self.files = tuple(files)
+        """Configuration files in effect, the nearer first."""
 
     @classmethod
     def load(
@@ -75,10 +77,11 @@ class Settings:
             ConfigError: an unknown key or variable, or a value that does not fit.
         """
         environ = os.environ if environ is None else environ
+        files = list(_files(config, environ, directory or Path(), user_file))
         layers = [
             _from_flags(flags or {}),
             _from_environment(environ),
-            *_from_files(config, environ, directory or Path(), user_file),
+            *(_read_file(path, environ) for path in files),
         ]
         for layer in layers:
             if _DATA_ALIAS in layer:
@@ -88,7 +91,7 @@ class Settings:
             given = (layer[name] for layer in layers if name in layer)
             values[name] = next(given, Value(item.default, "default"))
         values[_DATA_ALIAS] = values["data"]
-        return cls(values)
+        return cls(values, files)
 
     def __getitem__(self, name: str) -> Value:
         """Return the value of a setting and its source."""
@@ -216,18 +219,19 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Value]:
     return layer
 
 
-def _from_files(
+def _files(
     config: Path | None, environ: Mapping[str, str], directory: Path, user_file: Path | None
-) -> Iterator[dict[str, Value]]:
+) -> Iterator[Path]:
+    """Yield the configuration files that count, the nearer first."""
     if config is None and environ.get("PYFLARE_CONFIG"):
         config = Path(environ["PYFLARE_CONFIG"])
     if config is not None:
-        yield _read_file(config, environ)
+        yield config
     elif (directory / PROJECT_FILE).is_file():
-        yield _read_file(directory / PROJECT_FILE, environ)
+        yield directory / PROJECT_FILE
     user_file = user_config_file() if user_file is None else user_file
     if user_file.is_file():
-        yield _read_file(user_file, environ)
+        yield user_file
 
 
 def _read_file(path: Path, environ: Mapping[str, str]) -> dict[str, Value]:
