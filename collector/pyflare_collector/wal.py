@@ -139,6 +139,10 @@ class WriteAheadLog:
                     self._sizes[int(path.stem)] = path.stat().st_size
         except OSError as error:
             raise _storage_error(self.directory, error) from error
+        # A folder that has just been made must outlive a power cut with what is in it.
+        for folder in (self.directory.parent, self.directory.parent.parent):
+            with contextlib.suppress(OSError):
+                self._sync_directory(folder)
         self._total_bytes = sum(self._sizes.values())
         self._last_seq = max([above, *self._sizes])
         self._running = True
@@ -275,8 +279,9 @@ class WriteAheadLog:
                 error.__cause__ = cause
                 self.statistics.failed_commits += 1
                 self._cut_back()
-            except MemoryError:
-                error = StorageError("out of memory while writing the log")
+            except Exception as cause:
+                _logger.exception("the log failed")
+                error = StorageError(f"cannot write the log: {cause!r}")
                 self._cut_back()
         for ticket in group:
             ticket.error = error
@@ -347,10 +352,10 @@ class WriteAheadLog:
             with contextlib.suppress(OSError):
                 segment.path.unlink(missing_ok=True)
 
-    def _sync_directory(self) -> None:
+    def _sync_directory(self, folder: Path | None = None) -> None:
         if not self._sync:
             return
-        descriptor = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(folder or self.directory, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
