@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -12,6 +13,48 @@ from pyflare_cli.command import Run, command, single_command
 from pyflare_cli.options import DataOptions, PricesFile
 
 app = single_command()
+
+
+@dataclass(frozen=True, slots=True)
+class CollectOptions:
+    """Options that set one key of the collector's configuration each."""
+
+    grpc: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="OTLP/gRPC; port 0 picks one; '' is off.  [default: 127.0.0.1:4317]",
+        ),
+    ] = None
+    http: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="OTLP/HTTP; port 0 picks one; '' is off.  [default: 127.0.0.1:4318]",
+        ),
+    ] = None
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STRATEGY",
+            help="always_on, always_off, probabilistic, rate_limiting, parent_based, composite.  "
+            "[default: always_on]",
+        ),
+    ] = None
+    durability: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fsync|os|none",
+            help="Answer when spans are on the disk, with the system, or queued.  [default: fsync]",
+        ),
+    ] = None
+    kafka: Annotated[
+        str | None,
+        typer.Option(metavar="BROKERS", help="Refused: this version writes Parquet only."),
+    ] = None
+    clickhouse: Annotated[
+        str | None, typer.Option(metavar="URL", help="Refused: `pyflare load` copies there.")
+    ] = None
 
 
 @command(
@@ -26,43 +69,8 @@ app = single_command()
 def collect(
     run: Run,
     *,
-    grpc: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="OTLP/gRPC; port 0 picks one; '' is off.  [default: 127.0.0.1:4317]",
-        ),
-    ] = None,
-    http: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="OTLP/HTTP; port 0 picks one; '' is off.  [default: 127.0.0.1:4318]",
-        ),
-    ] = None,
+    options: CollectOptions,
     data: DataOptions,
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STRATEGY",
-            help="always_on, always_off, probabilistic, rate_limiting, parent_based, composite.  "
-            "[default: always_on]",
-        ),
-    ] = None,
-    durability: Annotated[
-        str | None,
-        typer.Option(
-            metavar="fsync|os|none",
-            help="Answer when spans are on the disk, with the system, or queued.  [default: fsync]",
-        ),
-    ] = None,
-    kafka: Annotated[
-        str | None,
-        typer.Option(metavar="BROKERS", help="Refused: this version writes Parquet only."),
-    ] = None,
-    clickhouse: Annotated[
-        str | None, typer.Option(metavar="URL", help="Refused: `pyflare load` copies there.")
-    ] = None,
     prices: PricesFile = None,
 ) -> None:
     """Receive spans over OTLP and keep them.
@@ -72,7 +80,7 @@ def collect(
     serves. SIGTERM and Ctrl-C stop it after everything that was taken is in place; a second
     one stops it at once, and the next start recovers what was acknowledged.
     """
-    del grpc, http, data, sampler, durability, kafka, clickhouse, prices  # taken up by the settings
+    del options, data, prices  # taken up by the settings
     from pyflare_collector.app import run_collector, stop_on_signals
     from pyflare_storage.dataset import DataDirectory
     from pyflare_storage.prices import PriceBook

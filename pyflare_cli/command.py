@@ -155,21 +155,16 @@ def _signature(
     hints: dict[str, typing.Any],
     groups: dict[str, type],
 ) -> inspect.Signature:
-    """Return the signature that the parser sees: own options, then groups, then common ones."""
+    """Return the signature that the parser sees: groups spread in place, common options last."""
     spread: list[inspect.Parameter] = []
-    late: list[inspect.Parameter] = []
     for name, parameter in parameters.items():
-        if name == "run":
-            continue
         if name in groups:
-            late += _fields(groups[name])
-        else:
+            spread += _fields(groups[name])
+        elif name != "run":
             spread.append(
                 parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
             )
-    for cls in (OutputOptions, CommonOptions):
-        late += _fields(cls)
-    return inspect.Signature(spread + late)
+    return inspect.Signature([*spread, *_fields(OutputOptions), *_fields(CommonOptions)])
 
 
 def _fields(cls: type) -> list[inspect.Parameter]:

@@ -25,10 +25,10 @@ app = single_command()
 def compact(
     run: Run,
     *,
-    data: DataOptions,
     target_mib: Annotated[
         float, typer.Option("--target-mib", metavar="MIB", help="Size of the merged files.")
     ] = 256,
+    data: DataOptions,
 ) -> None:
     """Merge small files of spans.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from pyflare_cli.options import FilterOptions, PricesFile, SourceOptions
 from pyflare_cli.output import Document
 from pyflare_cli.tables import Column
 from pyflare_proto.errors import UsageError
+
+if TYPE_CHECKING:
+    from pyflare_analysis.cost import CostSummary
 
 app = new_group("What the calls of models cost.")
 
@@ -23,6 +27,32 @@ FIGURES = (
     Column("cache_read_tokens", "cached", cut=False),
     Column("cost_nano_usd", "cost", usd, cut=False),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """One call of a model, as `cost price` takes it."""
+
+    input_tokens: Annotated[
+        int, typer.Option(metavar="N", help="In total, cache reads and writes included.")
+    ] = 0
+    output_tokens: Annotated[
+        int, typer.Option(metavar="N", help="In total, reasoning included.")
+    ] = 0
+    cache_read_tokens: Annotated[
+        int, typer.Option(metavar="N", help="Part of the input that is read from a cache.")
+    ] = 0
+    cache_write_tokens: Annotated[
+        int, typer.Option(metavar="N", help="Part of the input that is written to a cache.")
+    ] = 0
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Price at that time, ISO 8601.")
+    ] = None
+    provider: Annotated[str | None, typer.Option(metavar="P", help="Who serves the model.")] = None
+    service_tier: Annotated[
+        str | None, typer.Option(metavar="TIER", help="default, flex, priority.")
+    ] = None
+    batch: Annotated[bool, typer.Option("--batch", help="Through a batch interface.")] = False
 
 
 @command(
@@ -38,8 +68,6 @@ FIGURES = (
 def summary(
     run: Run,
     *,
-    source: SourceOptions,
-    filters: FilterOptions,
     by: Annotated[
         str,
         typer.Option(
@@ -58,6 +86,8 @@ def summary(
     unweighted: Annotated[
         bool, typer.Option("--unweighted", help="Count sampled spans once each.")
     ] = False,
+    source: SourceOptions,
+    filters: FilterOptions,
 ) -> None:
     """Calls, tokens and cost by any dimension.
 
@@ -81,24 +111,7 @@ def summary(
             limit=limit,
             timezone=timezone,
         )
-    if answer.sampled and not unweighted:
-        run.note(
-            "some spans were sampled: figures are weighted by 1/sampling_probability; "
-            "pass --unweighted for the spans as they are stored"
-        )
-    elif answer.sampled:
-        run.note("some spans were sampled: figures are of the stored spans only")
-    body = answer.to_dict()
-    total = {**({dimensions[0]: "total"} if dimensions else {}), **answer.total.to_dict()}
-    run.answer(
-        Document(
-            "pyflare.cost.summary/1",
-            body,
-            "rows",
-            [*(Column(name) for name in dimensions), *FIGURES],
-            footer=[total],
-        )
-    )
+    _answer(run, answer)
 
 
 @command(
@@ -114,26 +127,7 @@ def price(
     run: Run,
     *,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model as applications write it.")],
-    input_tokens: Annotated[
-        int, typer.Option(metavar="N", help="In total, cache reads and writes included.")
-    ] = 0,
-    output_tokens: Annotated[
-        int, typer.Option(metavar="N", help="In total, reasoning included.")
-    ] = 0,
-    cache_read_tokens: Annotated[
-        int, typer.Option(metavar="N", help="Part of the input that is read from a cache.")
-    ] = 0,
-    cache_write_tokens: Annotated[
-        int, typer.Option(metavar="N", help="Part of the input that is written to a cache.")
-    ] = 0,
-    at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Price at that time, ISO 8601.")
-    ] = None,
-    provider: Annotated[str | None, typer.Option(metavar="P", help="Who serves the model.")] = None,
-    service_tier: Annotated[
-        str | None, typer.Option(metavar="TIER", help="default, flex, priority.")
-    ] = None,
-    batch: Annotated[bool, typer.Option("--batch", help="Through a batch interface.")] = False,
+    call: CallOptions,
     prices: PricesFile = None,  # noqa: ARG001 - taken up by the settings
 ) -> None:
     """What one call of a model costs, and the rates behind it."""
@@ -143,30 +137,30 @@ def price(
     from pyflare_storage.prices import PriceBook
 
     moment = datetime.now(UTC)
-    if at is not None:
+    if call.at is not None:
         now_ns = int(moment.timestamp() * 1e9)
-        microseconds = parse_time(at, now_ns, option="--at") // 1000
+        microseconds = parse_time(call.at, now_ns, option="--at") // 1000
         moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    tokens = {
+        "input_tokens": call.input_tokens,
+        "output_tokens": call.output_tokens,
+        "cache_read_tokens": call.cache_read_tokens,
+        "cache_write_tokens": call.cache_write_tokens,
+    }
     quote = PriceBook.load(run.settings.prices).quote(
         model,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cache_read_tokens=cache_read_tokens,
-        cache_write_tokens=cache_write_tokens,
+        **tokens,
         at=moment,
-        provider=provider,
-        service_tier=service_tier,
-        batch=batch,
+        provider=call.provider,
+        service_tier=call.service_tier,
+        batch=call.batch,
     )
-    body = {
+    body: dict[str, object] = {
         "model": quote.model,
         "resolved_model": quote.resolved_model,
         "provider": quote.provider,
         "at": quote.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "input_tokens": input_tokens,
-        "output_tokens": output_tokens,
-        "cache_read_tokens": cache_read_tokens,
-        "cache_write_tokens": cache_write_tokens,
+        **tokens,
         "cost_nano_usd": quote.cost_nano_usd,
         "cost_usd": quote.cost_usd,
         "cost_status": quote.status,
@@ -190,3 +184,23 @@ def _price_lines(body: dict[str, object]) -> list[str]:
     if body["tier_above_tokens"] is not None:
         lines.append(f"  rates of calls above {body['tier_above_tokens']} input tokens")
     return lines
+
+
+def _answer(run: Run, summary: CostSummary) -> None:
+    if summary.sampled and summary.weighted:
+        run.note(
+            "some spans were sampled: figures are weighted by 1/sampling_probability; "
+            "pass --unweighted for the spans as they are stored"
+        )
+    elif summary.sampled:
+        run.note("some spans were sampled: figures are of the stored spans only")
+    label = {summary.by[0]: "total"} if summary.by else {}
+    run.answer(
+        Document(
+            "pyflare.cost.summary/1",
+            summary.to_dict(),
+            "rows",
+            [*(Column(name) for name in summary.by), *FIGURES],
+            footer=[{**label, **summary.total.to_dict()}],
+        )
+    )

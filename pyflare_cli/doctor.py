@@ -70,8 +70,8 @@ class Check:
 def doctor(
     run: Run,
     *,
-    source: SourceOptions,
     quick: Annotated[bool, typer.Option("--quick", help="Leave the compiled kernels out.")] = False,
+    source: SourceOptions,
 ) -> None:
     """Check what PyFlare needs on this machine.
 

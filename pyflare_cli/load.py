@@ -25,11 +25,11 @@ app = single_command()
 def load(
     run: Run,
     *,
-    source: SourceOptions,
     to: Annotated[
         str,
         typer.Option("--to", metavar="URL", help="Data directory, clickhouse://... or chdb:///..."),
     ],
+    source: SourceOptions,
 ) -> None:
     """Copy spans between Parquet and ClickHouse.
 

@@ -42,8 +42,6 @@ LIST_COLUMNS = (
 def list_(
     run: Run,
     *,
-    source: SourceOptions,
-    filters: FilterOptions,
     order: Annotated[
         str,
         typer.Option(
@@ -53,6 +51,8 @@ def list_(
     limit: Annotated[
         int, typer.Option(metavar="N", help="Traces at most; 0 for all of them.")
     ] = 50,
+    source: SourceOptions,
+    filters: FilterOptions,
 ) -> None:
     """List traces with their duration, calls, errors, tokens and cost.
 
@@ -126,14 +126,14 @@ def show(
 def tail(
     run: Run,
     *,
-    data: DataOptions,  # noqa: ARG001 - taken up by the settings
-    filters: FilterOptions,
     last: Annotated[
         int, typer.Option("--last", metavar="N", help="Begin with the last N spans.")
     ] = 10,
     every: Annotated[
         float, typer.Option("--every", metavar="SECONDS", help="Seconds between two looks.")
     ] = 1.0,
+    data: DataOptions,  # noqa: ARG001 - taken up by the settings
+    filters: FilterOptions,
 ) -> None:
     """Follow the data directory: print spans as the collector writes them, until Ctrl-C.
 
