@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from pyflare_analysis.calls import CALL, FAILED, UNPRICED_CALL
+from pyflare_analysis.calls import CALL, FAILED
 from pyflare_analysis.plain import format_time, plain_rows, span_records
 from pyflare_analysis.trace_tree import TreeNode, tree_order
 from pyflare_proto.errors import NotFoundError, UsageError, nearest
@@ -31,6 +31,8 @@ TraceOrder = Literal["start", "duration", "cost", "tokens", "errors", "spans"]
 _TRACE_ID = re.compile(r"[0-9a-f]{1,32}")
 _FULL_ID_LENGTH = 32
 _MATCHES_SHOWN = 5
+_LONGEST_LIST = 1000
+"""Ids that are handed to the source as a condition; more are picked from all traces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +110,13 @@ def list_traces(
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}", hint="--limit takes a number from 1")
     condition = filters.to_expr() if filters is not None else None
-    figures = _summaries(source, condition, limit, order)
-    if condition is not None and figures:
-        ids = [summary.trace_id for summary in figures]
-        whole = col("trace_id").is_in(ids)
-        figures = _summaries(source, whole, None, order)
-    return figures
+    ids = None
+    if limit is not None or condition is not None:
+        ids = _first_ids(source, condition, limit, order)
+    summaries = _summaries(source, ids)
+    summaries.sort(key=lambda summary: summary.trace_id)
+    summaries.sort(key=lambda summary: _rank(summary, order), reverse=True)
+    return summaries
 
 
 def show_trace(source: Source, trace_id: str) -> Trace:
@@ -177,31 +180,65 @@ _FIGURES: dict[str, Aggregate] = {
     "any_name": First("name", "start_time"),
     "span_count": Count(),
     "calls": Count(where=CALL),
-    "unpriced_calls": Count(where=UNPRICED_CALL),
     "error_count": Count(where=FAILED),
     "input_tokens": Sum("input_tokens", where=CALL),
     "output_tokens": Sum("output_tokens", where=CALL),
     "cost_nano_usd": Sum("cost_nano_usd", where=CALL),
 }
 
+_SORTABLE: dict[TraceOrder, str] = {
+    "start": "start_time",
+    "cost": "cost_nano_usd",
+    "errors": "error_count",
+    "spans": "span_count",
+}
+"""Orders that are one figure, so that the source itself can sort and cut."""
 
-def _summaries(
+_COMPUTED: dict[TraceOrder, tuple[str, str]] = {
+    "duration": ("start_time", "end_time"),
+    "tokens": ("input_tokens", "output_tokens"),
+}
+"""Orders that are made of two figures."""
+
+
+def _first_ids(
     source: Source, where: Expr | None, limit: int | None, order: TraceOrder
-) -> list[TraceSummary]:
-    """Aggregate by trace; only the start can be sorted and cut by the source itself."""
-    by_start = order == "start"
+) -> list[str]:
+    """Return the ids of the first traces that pass, from the few figures that decide it."""
+    names = ("start_time", *_COMPUTED.get(order, (_SORTABLE.get(order, "start_time"),)))
+    figures = {name: _FIGURES[name] for name in dict.fromkeys(names)}
+    sortable = _SORTABLE.get(order)
     frame = source.aggregate(
-        _FIGURES,
+        figures,
         by=["trace_id"],
         where=where,
-        order_by="start_time" if by_start else None,
-        descending=by_start,
-        limit=limit if by_start else None,
+        order_by=None if sortable is None else list(dict.fromkeys((sortable, "start_time"))),
+        descending=sortable is not None,
+        limit=None if sortable is None else limit,
     )
-    summaries = [_summary(row) for row in plain_rows(frame)]
-    summaries.sort(key=lambda summary: summary.trace_id)
-    summaries.sort(key=lambda summary: _rank(summary, order), reverse=True)
-    return summaries if limit is None else summaries[:limit]
+    if sortable is None:
+        import polars as pl
+
+        low, high = (pl.col(name) for name in _COMPUTED[order])
+        rank = high - low if order == "duration" else low.fill_null(0) + high.fill_null(0)
+        frame = frame.sort(
+            rank, "start_time", "trace_id", descending=[True, True, False], nulls_last=True
+        )
+    return frame["trace_id"].head(frame.height if limit is None else limit).to_list()
+
+
+def _summaries(source: Source, ids: list[str] | None) -> list[TraceSummary]:
+    """Return the figures of traces, over all their spans; of every trace when `ids` is None."""
+    if ids is not None and not ids:
+        return []
+    few = ids is not None and len(ids) <= _LONGEST_LIST
+    where = col("trace_id").is_in(ids) if ids is not None and few else None
+    frame = source.aggregate(_FIGURES, by=["trace_id"], where=where)
+    if ids is not None and not few:
+        import polars as pl
+
+        frame = frame.filter(pl.col("trace_id").is_in(pl.Series(ids).implode()))
+    return [_summary(row) for row in plain_rows(frame)]
 
 
 def _summary(row: Mapping[str, object]) -> TraceSummary:
