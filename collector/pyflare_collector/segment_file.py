@@ -25,13 +25,15 @@ WRITER = "collect"
 TEMPORARY_SUFFIX = ".collect.tmp"
 """End of the names of the collector's unfinished files."""
 
-_DICTIONARY = [c.name for c in COLUMNS if c.type == "category"]
+_CATEGORIES = [c.name for c in COLUMNS if c.type == "category"]
+
+_DICTIONARY = [*_CATEGORIES, "name", "user_id", "resource_attributes", "scope_attributes"]
 """Columns with few distinct values; for the others a dictionary is tried in vain."""
 
 _DELTA = {"start_time": "DELTA_BINARY_PACKED", "end_time": "DELTA_BINARY_PACKED"}
 
 _STATISTICS = [
-    *_DICTIONARY,
+    *_CATEGORIES,
     *("trace_id", "span_id", "start_time", "end_time", "duration_ms", "user_id", "session_id"),
     *("input_tokens", "output_tokens", "total_tokens", "cost_nano_usd", "sampling_probability"),
 ]
