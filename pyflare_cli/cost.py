@@ -95,14 +95,13 @@ def summary(
     unpriced and adds nothing to the cost. Sampled spans count 1/sampling_probability each.
     """
     from pyflare_analysis.cost import summarize
-    from pyflare_storage.source import open_source
 
     dimensions = [name.strip() for name in by.split(",") if name.strip()]
     if len(set(dimensions)) != len(dimensions):
         raise UsageError(f"--by {by} names a dimension twice", hint="name each dimension once")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is {limit}", hint="--limit takes a number from 1")
-    with open_source(source.url(run.settings), password=run.settings.clickhouse_password) as opened:
+    with source.open(run.settings) as opened:
         answer = summarize(
             opened,
             by=dimensions,

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pyflare_proto.errors import NotFoundError
+
 if TYPE_CHECKING:
     from pyflare_cli.settings import Settings
     from pyflare_storage.filters import Filters
+    from pyflare_storage.source import Source
 
 __all__ = [
     "SETTING_OPTIONS",
@@ -125,6 +128,24 @@ class SourceOptions:
         if self.source is None and self.data is not None:
             return str(settings.data)
         return settings.source
+
+    def open(self, settings: Settings) -> Source:
+        """Open the source in effect.
+
+        Raises:
+            NotFoundError: there is nothing at that place.
+            SourceUnavailableError: the server or object store does not answer.
+        """
+        from pyflare_storage.source import open_source
+
+        url = self.url(settings)
+        if url == str(settings.data) and not settings.data.exists():
+            raise NotFoundError(
+                f"no data directory {url}",
+                hint="pyflare import FILE... or pyflare collect brings spans in; "
+                "--data DIR or --source URL reads others",
+            )
+        return open_source(url, password=settings.clickhouse_password)
 
 
 @dataclass(frozen=True, slots=True)

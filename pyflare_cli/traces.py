@@ -62,9 +62,8 @@ def list_(
     from typing import cast
 
     from pyflare_analysis.traces import TraceOrder, list_traces
-    from pyflare_storage.source import open_source
 
-    with open_source(source.url(run.settings), password=run.settings.clickhouse_password) as opened:
+    with source.open(run.settings) as opened:
         traces = list_traces(
             opened,
             filters=filters.filters(),
@@ -101,9 +100,8 @@ def show(
     JSON holds the full span records, parents before children, attributes with their types.
     """
     from pyflare_analysis.traces import show_trace
-    from pyflare_storage.source import open_source
 
-    with open_source(source.url(run.settings), password=run.settings.clickhouse_password) as opened:
+    with source.open(run.settings) as opened:
         trace = show_trace(opened, trace_id)
 
     def render(terminal: Terminal) -> list[str]:
