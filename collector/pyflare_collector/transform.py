@@ -108,7 +108,9 @@ class Transform:
         if repeated:
             batch, probability = select(batch, first), probability[first]
         table = normalize(batch, self._prices, sampling_probability=probability)
-        return Transformed(self._calls.apply(table), repeated)
+        table = self._calls.apply(table)
+        self._spans.add(batch.trace_id, batch.span_id)
+        return Transformed(table, repeated)
 
     def reset(self) -> None:
         """Forget everything and read the newest published files again.
