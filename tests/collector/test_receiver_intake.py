@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -226,15 +227,26 @@ def test_a_call_without_a_message_is_invalid() -> None:
 
 
 def test_a_client_that_gave_up_leaves_nothing() -> None:
-    """A call cancelled while it waits for a worker is not ingested later."""
+    """A call whose deadline passes while it waits for a worker is not ingested later."""
     leave = threading.Event()
-    sink = Sink(lambda _: (leave.wait(20), IngestResult(1))[1])
-    with running(sink) as receiver, channel(receiver) as opened:
+    entered: list[int] = []
+
+    def answer(_payload: bytes) -> IngestResult:
+        entered.append(1)
+        leave.wait(20)
+        return IngestResult(1)
+
+    with running(Sink(answer)) as receiver, channel(receiver) as opened:
         send = opened.unary_unary(EXPORT)
         first = [send.future(request_bytes(), timeout=20) for _ in range(WORKERS)]
+        wait_until(lambda: len(entered) == WORKERS)
         given_up = send.future(request_bytes(2), timeout=0.3)
+        wait_until(lambda: _queued(receiver) == 1)
         assert given_up.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        # The server hears of it a moment after the client.
+        time.sleep(0.3)
         leave.set()
         for future in first:
             future.result()
-    assert len(sink.payloads) == WORKERS
+        wait_until(lambda: receiver._intake.requests_in_flight == 0)
+    assert len(entered) == WORKERS
