@@ -294,6 +294,82 @@ def _climb(
         ancestor = spans[found, S_PARENT]
 
 
+@helper
+def _forget(ring: NDArray[np.int64], counters: NDArray[np.int64], m: int, earliest: int) -> int:
+    """Make room for `m` calls and return the serial number of the oldest that counts."""
+    first = counters[CALLS] + 1
+    oldest = max(counters[OLDEST], 1)
+    while oldest < first and (
+        oldest <= first + m - 1 - len(ring) or ring[oldest % len(ring), ARRIVAL] < earliest
+    ):
+        oldest += 1
+    counters[OLDEST] = oldest
+    return oldest
+
+
+@helper
+def _link_response(
+    ring: NDArray[np.int64],
+    heads: NDArray[np.int64],
+    counters: NDArray[np.int64],
+    oldest: int,
+    first: int,
+    local: NDArray[np.int32],
+    roots: NDArray[np.int32],
+    keepers: NDArray[np.int64],
+    since: NDArray[np.int64],
+    serial: int,
+) -> None:
+    """Link a call with earlier ones of its response id, of other scopes and at its time."""
+    slot = serial % len(ring)
+    r0 = ring[slot, RESPONSE0]
+    r1 = ring[slot, RESPONSE1]
+    bucket = _bucket(r0, r1, 0, counters[SEED], len(heads))
+    other = heads[bucket]
+    ring[slot, OLDER] = other
+    heads[bucket] = serial
+    for _ in range(_MAX_TELLINGS):
+        if other < oldest:
+            break
+        place = other % len(ring)
+        if (
+            ring[place, RESPONSE0] == r0
+            and ring[place, RESPONSE1] == r1
+            and ring[place, SCOPE] != ring[slot, SCOPE]
+            and ring[place, START] <= ring[slot, END]
+            and ring[slot, START] <= ring[place, END]
+        ):
+            _link(ring, first, local, roots, keepers, since, serial, other)
+        other = ring[place, OLDER]
+
+
+@helper
+def _enter_spans(
+    ring: NDArray[np.int64],
+    heads: NDArray[np.int64],
+    counters: NDArray[np.int64],
+    given: NDArray[np.int64],
+    serials: NDArray[np.int64],
+) -> None:
+    """Enter spans into their ring, each with the serial number of its call."""
+    for row in range(len(given)):
+        counters[SPANS] += 1
+        serial = counters[SPANS]
+        place = serial % len(ring)
+        for word in range(SPAN_WORDS):
+            ring[place, word] = given[row, word]
+        ring[place, S_CALL] = serials[given[row, S_CALL]]
+        bucket = _bucket(
+            given[row, S_TRACE0],
+            given[row, S_TRACE1],
+            given[row, S_SPAN],
+            counters[SEED],
+            len(heads),
+        )
+        ring[place, S_OLDER] = heads[bucket]
+        heads[bucket] = serial
+
+
 @kernel
 def find_links(
     calls: NDArray[np.int64],
@@ -334,62 +410,23 @@ def find_links(
             because an earlier batch tells the call already, 0 when none does.
         since: (m,) work space.
     """
-    size = len(calls)
     first = counters[CALLS] + 1
-    oldest = max(counters[OLDEST], 1)
-    while oldest < first and (
-        oldest <= first + len(given_calls) - 1 - size or calls[oldest % size, ARRIVAL] < earliest
-    ):
-        oldest += 1
-    counters[OLDEST] = oldest
-    serials = np.empty(len(given_calls) + 1, np.int64)
-    serials[0] = 0
+    oldest = _forget(calls, counters, len(given_calls), earliest)
+    serials = np.zeros(len(given_calls) + 1, np.int64)
     for k in range(len(order)):
         i = order[k]
         counters[CALLS] += 1
         serial = counters[CALLS]
         local[serial - first] = i
         serials[i + 1] = serial
-        slot = serial % size
+        slot = serial % len(calls)
         for word in range(CALL_WORDS):
             calls[slot, word] = given_calls[i, word]
-        r0 = calls[slot, RESPONSE0]
-        r1 = calls[slot, RESPONSE1]
-        if r0 == 0:
-            continue
-        bucket = _bucket(r0, r1, 0, counters[SEED], len(call_heads))
-        other = call_heads[bucket]
-        calls[slot, OLDER] = other
-        call_heads[bucket] = serial
-        for _ in range(_MAX_TELLINGS):
-            if other < oldest:
-                break
-            place = other % size
-            if (
-                calls[place, RESPONSE0] == r0
-                and calls[place, RESPONSE1] == r1
-                and calls[place, SCOPE] != calls[slot, SCOPE]
-                and calls[place, START] <= calls[slot, END]
-                and calls[slot, START] <= calls[place, END]
-            ):
-                _link(calls, first, local, roots, keepers, since, serial, other)
-            other = calls[place, OLDER]
-    for row in range(len(given_spans)):
-        counters[SPANS] += 1
-        serial = counters[SPANS]
-        place = serial % len(spans)
-        for word in range(SPAN_WORDS):
-            spans[place, word] = given_spans[row, word]
-        spans[place, S_CALL] = serials[given_spans[row, S_CALL]]
-        bucket = _bucket(
-            spans[place, S_TRACE0],
-            spans[place, S_TRACE1],
-            spans[place, S_SPAN],
-            counters[SEED],
-            len(span_heads),
-        )
-        spans[place, S_OLDER] = span_heads[bucket]
-        span_heads[bucket] = serial
+        if calls[slot, RESPONSE0] != 0:
+            _link_response(
+                calls, call_heads, counters, oldest, first, local, roots, keepers, since, serial
+            )
+    _enter_spans(spans, span_heads, counters, given_spans, serials)
     waiting = counters[OPEN]
     for i in range(len(given_calls)):
         _climb(
@@ -418,6 +455,7 @@ def find_links(
         while serial > 0 and serial > counters[OPEN] - len(ends):
             place = serial % len(ends)
             call = ends[place, O_CALL]
+            following = ends[place, O_OLDER]
             if (
                 serial <= waiting
                 and call >= oldest
@@ -443,4 +481,4 @@ def find_links(
                     t1,
                     span,
                 )
-            serial = ends[place, O_OLDER]
+            serial = following

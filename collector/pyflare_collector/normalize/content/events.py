@@ -33,7 +33,7 @@ _ATTRIBUTE_TAG = 0x1A
 
 
 @kernel
-def _names(
+def _names(  # noqa: PLR0917  # kernels take their arrays by position
     buffer: NDArray[np.uint8],
     offset: NDArray[np.int64],
     size: NDArray[np.int32],

@@ -106,7 +106,6 @@ def family_texts(
     size = int(pieces.slices.length.sum(dtype=np.int64)) + int(rendered.length.sum(dtype=np.int64))
     out = np.empty(2 * size + 24 * m + 16, np.uint8)
     bounds = np.zeros(len(starts), np.int32)
-    longest = int(pieces.slices.length.max())
     join_pieces(
         frozen(index.buffer),
         *pieces.slices,
@@ -116,7 +115,6 @@ def family_texts(
         starts,
         out,
         bounds,
-        np.empty(longest + 16, np.uint8),
     )
     owner, message = pieces.owner[starts[:-1]], pieces.message[starts[:-1]]
     roles = _roles(index, source.role, owner, message)

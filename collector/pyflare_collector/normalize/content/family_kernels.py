@@ -1,19 +1,15 @@
 """Compiled joins of messages that arrive in pieces."""
 
 # Kernels take their arrays by position.
-# ruff: noqa: PLR0917, C901, PLR0912
+# ruff: noqa: PLR0917, C901, PLR0912, PLR1714, SIM109
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflare_collector.normalize.content.message_kernels import (
-    SILENT_PART,
-    TEXT_PART,
-    copy_argument_text,
-    part_code,
-)
+from pyflare_collector.normalize.content.argument_kernels import copy_argument_text
+from pyflare_collector.normalize.content.scan_kernels import SILENT_PART, TEXT_PART, part_code
 from pyflare_collector.normalize.json_text import copy_bytes
 from pyflare_proto.otlp.jit import address, kernel, put8
 
@@ -47,7 +43,6 @@ def join_pieces(
     starts: NDArray[np.int64],
     out: NDArray[np.uint8],
     bounds: NDArray[np.int32],
-    scratch: NDArray[np.uint8],
 ) -> None:
     """Write the text of each message, its pieces on lines of their own.
 
@@ -62,7 +57,6 @@ def join_pieces(
         starts: (k + 1,) first piece of each message.
         out: twice the bytes of all pieces, and 24 a piece, are enough.
         bounds: (k + 1,) filled with where each message's text starts in `out`.
-        scratch: room for the longest piece and 8 bytes more.
     """
     base = address(buffer)
     base_other = address(other)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pyflare_collector.normalize import kinds
 from pyflare_collector.normalize.content import sources
 from pyflare_collector.normalize.content.columns import Column, Merged, lists_of
-from pyflare_collector.normalize.content.messages import parse
+from pyflare_collector.normalize.content.parts import parse
 from pyflare_collector.normalize.content.render import Texts
 from pyflare_collector.normalize.content.structured import json_slices
 from pyflare_collector.normalize.content.texts import Context, TextColumn

@@ -37,7 +37,7 @@ def no_slices(n: int) -> Slices:
 
 
 @kernel
-def _render_rows(
+def _render_rows(  # noqa: PLR0917  # kernels take their arrays by position
     buffer: NDArray[np.uint8],
     offset: NDArray[np.int64],
     length: NDArray[np.int32],
@@ -105,21 +105,15 @@ def render(buffer: NDArray[np.uint8], slices: Slices, system: Slices | None = No
         np.empty(WORK_WORDS, np.int64),
         left,
     )
-    values = string_array(out, out_offset)
-    present = np.diff(out_offset) > 0
-    return (
-        _with_others(buffer, slices, system, values, present, left)
-        if count
-        else Texts(values, present)
-    )
+    texts = Texts(string_array(out, out_offset), np.diff(out_offset) > 0)
+    return _with_others(buffer, slices, system, texts, left) if count else texts
 
 
 def _with_others(
     buffer: NDArray[np.uint8],
     slices: Slices,
     system: Slices,
-    values: pa.StringArray,
-    present: NDArray[np.bool_],
+    known: Texts,
     left: NDArray[np.bool_],
 ) -> Texts:
     """Return the texts with those that the kernel left over, each distinct value read once."""
@@ -128,16 +122,16 @@ def _with_others(
         start, size = int(part.offset[row]), int(part.length[row])
         return buffer[start : start + size].tobytes()
 
-    known: dict[tuple[bytes, bytes], int] = {}
+    places: dict[tuple[bytes, bytes], int] = {}
     texts: list[str | None] = []
     take = np.arange(len(left))
     for row in np.flatnonzero(left).tolist():
         key = (raw(slices, row), raw(system, row))
-        place = known.setdefault(key, len(texts))
+        place = places.setdefault(key, len(texts))
         if place == len(texts):
             document, instructions = (part.decode("utf-8", "replace") for part in key)
             texts.append(document_text(document, instructions))
         take[row] = len(left) + place
-        present[row] = texts[place] is not None
+        known.present[row] = texts[place] is not None
     others = pa.array([text or "" for text in texts], pa.string())
-    return Texts(pa.concat_arrays([values, others]).take(pa.array(take)), present)
+    return Texts(pa.concat_arrays([known.values, others]).take(pa.array(take)), known.present)

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from pyflare_collector.normalize.content import sources
 from pyflare_collector.normalize.content.columns import Column, Merged, lists_of
-from pyflare_collector.normalize.content.messages import Json, as_json, parse
+from pyflare_collector.normalize.content.events import EventValues
+from pyflare_collector.normalize.content.parts import Json, as_json, parse
 from pyflare_collector.normalize.content.texts import Context, type_mask
 from pyflare_proto.otlp.batch import Slices, ValueType
 from pyflare_proto.otlp.columns import strings
@@ -94,13 +95,12 @@ def _lists(context: Context, source: sources.Document, column: Merged, kind: pa.
 
 def _events(context: Context, column: Merged, kind: pa.DataType) -> None:
     """Add documents that are told one an event."""
-    for name, events in context.events.of(*_EVENTS).items():
-        owner = context.events.owner[events].astype(np.int64)
-        events, owner = events[column.open[owner]], owner[column.open[owner]]
+    for rows in context.events.of(*_EVENTS).values():
+        events = rows[column.open[context.events.owner[rows]]]
         if not len(events):
             continue
-        prefix = name if name == _EVENTS[0] else _EVENTS[0]
-        values = context.events.values(events, [f"{prefix}{k[15:]}" for k in _EVENT_KEYS])
+        owner = context.events.owner[events].astype(np.int64)
+        values = context.events.values(events, _EVENT_KEYS)
         texts = [_event_strings(values, key) for key in _EVENT_KEYS[:2]]
         score, kinds = values.numbers(_EVENT_KEYS[2]), values.kinds(_EVENT_KEYS[2])
         numbers = np.where(kinds == ValueType.DOUBLE, score.view(np.float64), score)
@@ -109,7 +109,7 @@ def _events(context: Context, column: Merged, kind: pa.DataType) -> None:
         column.add(*lists_of(owner, _struct(kind, arrays), kind))
 
 
-def _event_strings(values: Any, key: str) -> pa.StringArray:  # noqa: ANN401
+def _event_strings(values: EventValues, key: str) -> pa.StringArray:
     offset, length = values.slices(key)
     is_text = values.kinds(key) == ValueType.STRING
     return strings(values.buffer, Slices(offset, np.where(is_text, length, np.int32(0))))
@@ -118,10 +118,9 @@ def _event_strings(values: Any, key: str) -> pa.StringArray:  # noqa: ANN401
 def documents_of(raw: bytes) -> list[dict[str, Any]] | None:
     """Return the documents {id, content, score} in JSON text, None when it holds none."""
     try:
-        value = parse(raw)
-    except ValueError:
+        return _documents(parse(raw), 0)
+    except (ValueError, RecursionError):
         return None
-    return _documents(value, 0)
 
 
 def _documents(value: Json, depth: int) -> list[dict[str, Any]] | None:

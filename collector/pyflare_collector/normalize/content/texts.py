@@ -16,13 +16,8 @@ from pyflare_collector.normalize.attributes import AttributeIndex
 from pyflare_collector.normalize.content import sources
 from pyflare_collector.normalize.content.events import EventTable
 from pyflare_collector.normalize.content.families import event_texts, family_texts
-from pyflare_collector.normalize.content.messages import (
-    answer_text,
-    call_text,
-    event_messages,
-    join,
-    parse,
-)
+from pyflare_collector.normalize.content.messages import answer_text, event_messages, join
+from pyflare_collector.normalize.content.parts import call_text, parse
 from pyflare_collector.normalize.content.render import Texts, no_slices, render
 from pyflare_collector.normalize.documents import Document, Documents
 from pyflare_collector.normalize.json_kernels import string_array
@@ -221,7 +216,7 @@ def _side(document: Document, part: str) -> Texts:
 def _side_text(raw: bytes, part: str) -> str | None:
     try:
         asked, answered = event_messages(parse(raw))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return join(asked if part == "asked" else answered)
 

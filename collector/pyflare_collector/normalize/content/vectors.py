@@ -84,7 +84,7 @@ def _add(
 
 
 @kernel
-def _wire_vectors(
+def _wire_vectors(  # noqa: PLR0917  # kernels take their arrays by position
     buffer: NDArray[np.uint8],
     offset: NDArray[np.int64],
     size: NDArray[np.int32],
