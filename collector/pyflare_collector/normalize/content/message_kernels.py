@@ -86,7 +86,7 @@ def _copy_argument(pos: int, end: int, out: int, scratch: int) -> int:
 def _copy_call(at: int, argument: int, out: int, scratch: int) -> int:
     """Write `name(arguments)` of a scanned tool call."""
     pos = begin_of(at, NAME)
-    if pos < 0 or byte_at(pos) != 34:
+    if pos < 0 or byte_at(pos) != 34 or end_of(at, NAME) == pos + 2:
         return -1
     out = _copy_string(pos, end_of(at, NAME), out)
     put8(out, 40)
