@@ -2,7 +2,7 @@
 
 Two instrumentations that are on at once tell the same call: the provider's own SDK
 and a library around it, an application and the gateway that it calls. Counting both
-doubles the cost. The rules (`shared` in no convention, so read off real payloads):
+doubles the cost. The rules, which no convention states and real payloads show:
 
 - The same trace and span id twice is one span.
 - The same response id under different scopes, at overlapping times, is one call; in
@@ -71,9 +71,9 @@ class RecentCalls:
     marked. What was seen is forgotten after `max_calls` calls, after `window_s`
     seconds, or on a restart: a telling that comes later than that is counted again.
 
-    Memory is at most 152 bytes for each of `max_calls` (its entry, an open end and two
-    table places, which are rounded up to a power of two) and 64 for each of `max_spans`:
-    37 MB by default, taken page by page. Safe to use from several threads.
+    Memory is at most 208 bytes for each of `max_calls` (its entry, an open end, and two
+    places in hash tables, whose sizes are powers of two) and 64 for each of `max_spans`:
+    40 MB by default, taken page by page. Safe to use from several threads.
 
     Args:
         max_calls: calls to remember, at least 1.

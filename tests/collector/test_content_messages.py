@@ -334,6 +334,7 @@ DATA = [
     '[{"id":"d1","score":0.5}]',
     '[{"type":"Feature","properties":{}}]',
     '{"type":"object","properties":{}}',
+    '[{"type":"function","function":{"name":"get_weather","parameters":{}}}]',
     '{"messages":[]}',
     "plain text",
     '"Hello," she said.',

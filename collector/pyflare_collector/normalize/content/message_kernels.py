@@ -61,9 +61,7 @@ WORK_WORDS = 2 * 2 * FIELDS
 """Words of work space that rendering needs: places of a message and of a part."""
 _ITEM = 16 * FIELDS
 """Bytes from the places of a message to those of a part."""
-_NO_SUSPICION = (
-    1 << NAME | 1 << ARGUMENTS | 1 << RESULT | 1 << FUNCTION | 1 << REFUSAL
-)  # any object may have these
+_NO_SUSPICION = 1 << NAME | 1 << ARGUMENTS | 1 << RESULT | 1 << REFUSAL  # any object may have these
 _NOT_A_CONVERSATION = -2
 _SYSTEM_PREFIX = int.from_bytes(b"system: ", "little")
 

@@ -215,9 +215,11 @@ def lines(texts: Iterable[str]) -> str:
 
 def is_tool_call(value: Json) -> bool:
     """Tell whether `value` is a tool call as OpenAI or the AI SDK write it."""
-    return isinstance(value, dict) and (
-        isinstance(value.get("function"), dict) or isinstance(value.get("toolName"), str)
-    )
+    if not isinstance(value, dict):
+        return False
+    function = value.get("function")
+    called = isinstance(function, dict) and "arguments" in function
+    return called or isinstance(value.get("toolName"), str)
 
 
 def tool_calls_text(calls: Json) -> str:
