@@ -87,7 +87,7 @@ def parse_ids(data: NDArray[np.uint8], bounds: NDArray[np.int32], words: NDArray
     digits = 16 * words.shape[1]
     for row in range(len(bounds) - 1):
         pos = base + bounds[row]
-        size = np.int64(bounds[row + 1] - bounds[row])
+        size = int(bounds[row + 1]) - int(bounds[row])
         good = size == digits
         i = 0
         while good and i < digits:
@@ -117,7 +117,7 @@ def hash_strings(
     """
     base = address(data)
     for row in range(len(bounds) - 1):
-        size = np.int64(bounds[row + 1] - bounds[row])
+        size = int(bounds[row + 1]) - int(bounds[row])
         for k in range(words.shape[1]):
             if size > 0:
                 words[row, k] = np.int64(hash_bytes(base + bounds[row], size, seed + k)) | 1
@@ -246,7 +246,7 @@ def _find_span(
     while serial > 0 and serial > counters[SPANS] - size:
         slot = serial % size
         if ring[slot, S_SPAN] == span and ring[slot, S_TRACE0] == t0 and ring[slot, S_TRACE1] == t1:
-            return slot
+            return int(slot)
         serial = ring[slot, S_OLDER]
     return -1
 
@@ -304,7 +304,7 @@ def _forget(ring: NDArray[np.int64], counters: NDArray[np.int64], m: int, earlie
     ):
         oldest += 1
     counters[OLDEST] = oldest
-    return oldest
+    return int(oldest)
 
 
 @helper

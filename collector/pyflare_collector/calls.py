@@ -26,7 +26,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,14 +34,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pyflare_collector import call_kernels as k
+from pyflare_collector.normalize.arrow import Column, string_bounds, string_data
 from pyflare_collector.recent_spans import RecentSpans
 from pyflare_proto.errors import UsageError
 from pyflare_proto.otlp.jit import frozen
 from pyflare_proto.record import CALL_TYPES
 
 __all__ = ["RecentCalls", "RecentSpans", "mark_duplicate_calls"]
-
-Column: TypeAlias = "pa.Array[Any]"
 
 _DUPLICATE = "duplicate"
 _NO_TOKENS = -1
@@ -237,7 +236,8 @@ def _call_words(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return (m, CALL_WORDS) the calls at `rows`, and (m, 4) what their tellings are worth."""
     calls = np.zeros((len(rows), k.CALL_WORDS), np.int64)
-    taken = table if len(rows) == table.num_rows else table.take(pa.array(rows))
+    wanted: Any = pa.array(rows)
+    taken = table if len(rows) == table.num_rows else table.take(wanted)
     calls[:, k.RESPONSE0 : k.RESPONSE1 + 1] = _hashes(taken["response_id"], 2, seed)
     calls[:, k.SCOPE] = _category_hashes(taken["scope_name"], seed)
     # A call without a scope has one all the same: that of spans without a scope.
@@ -269,48 +269,44 @@ def _call_words(
     return calls, worth
 
 
-def _flat(column: pa.ChunkedArray) -> Column:
+def _flat(column: pa.ChunkedArray[Any]) -> Column:
     """Return a column in one piece."""
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    combined: Column = column.combine_chunks()
-    return combined
+    whole: Any = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.chunk(0)
+    flat: Column = whole
+    return flat
 
 
 def _strings(column: Column) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Return the bytes of strings and (n + 1,) where each starts; null is empty."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if column.type != pa.string():
-        column = column.cast(pa.string())
-    if column.null_count:
-        column = pc.fill_null(column, "")
-    _, offsets, data = column.buffers()
-    bounds = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
-    text = np.frombuffer(data, np.uint8) if data is not None and data.size else _NOTHING
-    return frozen(text), np.array(bounds)
+    values: Any = column
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if values.type != pa.string():
+        values = values.cast(pa.string())
+    if values.null_count:
+        values = pc.fill_null(values, "")
+    return frozen(string_data(values)), np.array(string_bounds(values))
 
 
-_NOTHING = np.zeros(1, np.uint8)
-
-
-def _ids(column: pa.ChunkedArray, words: int) -> NDArray[np.int64]:
+def _ids(column: pa.ChunkedArray[Any], words: int) -> NDArray[np.int64]:
     """Return (n, words) hexadecimal ids as integers."""
     result = np.zeros((len(column), words), np.int64)
     k.parse_ids(*_strings(_flat(column)), result)
     return result
 
 
-def _hashes(column: pa.ChunkedArray, words: int, seed: int) -> NDArray[np.int64]:
+def _hashes(column: pa.ChunkedArray[Any], words: int, seed: int) -> NDArray[np.int64]:
     """Return (n, words) hashes of strings, 0 for null and empty."""
     result = np.zeros((len(column), words), np.int64)
     k.hash_strings(*_strings(_flat(column)), result, seed)
     return result
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
+def _codes(column: pa.ChunkedArray[Any]) -> tuple[NDArray[np.int64], list[str]]:
     """Return (n,) codes of a column of few values, -1 for null, and the values."""
-    flat = _flat(column)
+    flat: Any = _flat(column)
     if not pa.types.is_dictionary(flat.type):
         flat = flat.dictionary_encode()
     codes = flat.indices.cast(pa.int64())
@@ -319,7 +315,7 @@ def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
     return codes.to_numpy(), flat.dictionary.to_pylist()
 
 
-def _category_hashes(column: pa.ChunkedArray, seed: int) -> NDArray[np.int64]:
+def _category_hashes(column: pa.ChunkedArray[Any], seed: int) -> NDArray[np.int64]:
     """Return (n,) hashes of a column of few values, 0 for null and empty."""
     codes, values = _codes(column)
     hashes = np.zeros(len(values) + 1, np.int64)
@@ -331,8 +327,8 @@ def _category_hashes(column: pa.ChunkedArray, seed: int) -> NDArray[np.int64]:
     return result
 
 
-def _integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    flat = _flat(column).cast(pa.int64())
+def _integers(column: pa.ChunkedArray[Any]) -> NDArray[np.int64]:
+    flat: Any = _flat(column).cast(pa.int64())
     if flat.null_count:
         flat = pc.fill_null(flat, _NO_TOKENS)
     result: NDArray[np.int64] = flat.to_numpy()

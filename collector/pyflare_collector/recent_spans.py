@@ -25,7 +25,8 @@ def _hash(key: NDArray[np.uint64], row: int, seed: np.uint64) -> np.uint64:
     h = (key[row, 0] ^ seed) * _MIX
     h = (h ^ (h >> np.uint64(29)) ^ key[row, 1]) * _MIX
     h = (h ^ (h >> np.uint64(32)) ^ key[row, 2]) * _MIX
-    return h ^ (h >> np.uint64(31))
+    mixed: np.uint64 = h ^ (h >> np.uint64(31))
+    return mixed
 
 
 @kernel
@@ -35,7 +36,7 @@ def _find(  # noqa: PLR0917  # kernels take their arrays by position
     newest: int,
     keys: NDArray[np.uint64],
     row: int,
-    bucket: int,
+    bucket: np.int64,
 ) -> bool:
     """Tell whether the ring holds the key in a row of `keys`.
 

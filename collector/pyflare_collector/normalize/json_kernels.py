@@ -16,12 +16,13 @@ is exclusive, and -1 stands for "not there" or "not JSON".
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pyflare_collector.normalize.arrow import buffer_of
 from pyflare_collector.normalize.json_text import (
     find_escape,
     skip_space,
@@ -432,18 +433,20 @@ def string_array(
         (n,) strings; invalid UTF-8 is repaired with U+FFFD.
     """
     n = len(offsets) - 1
-    bitmap = None
+    bitmap: pa.Buffer | None = None
     if valid is not None and not valid.all():
-        bitmap = pa.py_buffer(np.packbits(valid, bitorder="little"))
-    buffers = [bitmap, pa.py_buffer(offsets), pa.py_buffer(data)]
-    result = pa.Array.from_buffers(pa.string(), n, buffers)
+        bitmap = buffer_of(np.packbits(valid, bitorder="little"))
+    buffers = [bitmap, buffer_of(offsets), buffer_of(data)]
+    # The stubs tell arrays by the type of their scalars, not by their class.
+    result: Any = pa.Array.from_buffers(pa.string(), n, buffers)
     try:
         result.validate(full=True)
     except pa.ArrowInvalid:
         raw = pa.Array.from_buffers(pa.binary(), n, buffers)
         texts = [None if v is None else v.decode("utf-8", "replace") for v in raw.to_pylist()]
-        return pa.array(texts, pa.string())
-    return result
+        result = pa.array(texts, pa.string())
+    strings: pa.StringArray = result
+    return strings
 
 
 def unescape(buffer: NDArray[np.uint8], values: JsonValues) -> pa.StringArray:

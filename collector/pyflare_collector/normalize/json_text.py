@@ -109,7 +109,7 @@ def skip_value(pos: int, end: int) -> int:
 
 @helper
 def copy_bytes(pos: int, end: int, out: int) -> int:
-    """Copy bytes and return the end of the copy; up to 7 bytes behind it may be written."""
+    """Copy bytes and return the end of the copy; bytes may be moved to the left over themselves."""
     while pos + 8 <= end:
         put64(out, int64_at(pos))
         pos += 8

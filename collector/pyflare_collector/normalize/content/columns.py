@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["Column", "Merged", "lists_of"]
+from pyflare_collector.normalize.arrow import Column, take
 
-Column: TypeAlias = "pa.Array[Any]"
+__all__ = ["Column", "Merged", "lists_of"]
 
 
 class Merged:
@@ -40,10 +38,10 @@ class Merged:
     def array(self) -> Column:
         """Return (n,) the column, null where no value was given."""
         if self.open.all():
-            nothing: Column = pa.nulls(len(self.open), self._kind)
+            # The stubs list each type by itself.
+            nothing: Column = pa.nulls(len(self.open), self._kind)  # type: ignore[call-overload]
             return nothing
-        together = pa.concat_arrays(self._pieces)
-        return together.take(pa.array(self._place, mask=self._place < 0))
+        return take(pa.concat_arrays(self._pieces), self._place, self._place < 0)
 
 
 def lists_of(

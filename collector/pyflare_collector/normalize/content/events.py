@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pyflare_proto.otlp.batch import OtlpBatch, Slices
 from pyflare_proto.otlp.columns import distinct_strings
-from pyflare_proto.otlp.jit import address, byte_at, frozen, kernel
+from pyflare_proto.otlp.jit import address, byte_at, frozen, int64_at, kernel
 from pyflare_proto.otlp.wire import (
     KEY,
     KEY_SIZE,
@@ -19,7 +19,6 @@ from pyflare_proto.otlp.wire import (
     SCRATCH_WORDS,
     VALUE,
     VALUE_SIZE,
-    int64_at,
     key_value,
     length,
     skip,
@@ -135,7 +134,8 @@ class EventValues:
 
     def kinds(self, key: str) -> NDArray[np.uint8]:
         """Return (m,) the `ValueType` of a key's values, 0 where absent."""
-        return self._kinds[self._place[key]]
+        kinds: NDArray[np.uint8] = self._kinds[self._place[key]]
+        return kinds
 
     def slices(self, key: str) -> Slices:
         """Return (m,) the bytes of a key's values, length 0 where absent or a number."""
@@ -144,7 +144,8 @@ class EventValues:
 
     def numbers(self, key: str) -> NDArray[np.int64]:
         """Return (m,) integers, booleans, or the 64 bits of doubles."""
-        return self._number[self._place[key]]
+        numbers: NDArray[np.int64] = self._number[self._place[key]]
+        return numbers
 
 
 class EventTable:

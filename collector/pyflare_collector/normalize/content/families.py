@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pyflare_collector.normalize.arrow import string_bounds, string_data
 from pyflare_collector.normalize.attributes import AttributeIndex
 from pyflare_collector.normalize.content import sources
 from pyflare_collector.normalize.content.events import EventTable, EventValues
@@ -65,15 +66,16 @@ def _pieces(
     )
     found: list[NDArray[np.int64]] = []
     codes: list[NDArray[np.int64]] = []
-    for key, code in parts:
-        rows = index.family(key) if key else None
-        if rows is not None:
-            rows = rows[wanted[table.owner[rows]] & (table.type[rows] == ValueType.STRING)]
-            found.append(rows)
-            codes.append(np.full(len(rows), code, np.int64))
+    for key, piece in parts:
+        every = index.family(key) if key else None
+        if every is not None:
+            own = every[wanted[table.owner[every]] & (table.type[every] == ValueType.STRING)]
+            found.append(own)
+            codes.append(np.full(len(own), piece, np.int64))
     if not found or not sum(map(len, found)):
         return None
-    rows, code = np.concatenate(found), np.concatenate(codes)
+    rows = np.concatenate(found)
+    code: NDArray[np.int64] = np.concatenate(codes)
     owner, message = table.owner[rows].astype(np.int64), table.index0[rows].astype(np.int64)
     if len(found) > 1:
         # The text of a message, then its parts in order, then its tool calls in order.
@@ -135,20 +137,10 @@ def _part_lists(buffer: NDArray[np.uint8], pieces: _Pieces) -> tuple[Slices, NDA
     if not len(rows):
         return empty, np.zeros(1, np.uint8)
     texts = render(buffer, Slices(pieces.slices.offset[rows], pieces.slices.length[rows]))
-    bounds = _bounds(texts.values)
+    bounds = string_bounds(texts.values)
     empty.offset[rows] = bounds[:-1]
     empty.length[rows] = np.diff(bounds)
-    return empty, _data(texts.values)
-
-
-def _bounds(values: pa.StringArray) -> NDArray[np.int32]:
-    offsets = np.frombuffer(values.buffers()[1], np.int32)
-    return offsets[values.offset : values.offset + len(values) + 1]
-
-
-def _data(values: pa.StringArray) -> NDArray[np.uint8]:
-    data = values.buffers()[2]
-    return np.zeros(1, np.uint8) if data is None else np.frombuffer(data, np.uint8)
+    return empty, string_data(texts.values)
 
 
 def _roles(
@@ -269,10 +261,8 @@ def _from_strings(
     role_values = pa.array(roles.tolist(), pa.string())
     text_values = pa.array(texts.tolist(), pa.string())
 
-    def slices(values: pa.StringArray) -> Slices:
-        bounds = _bounds(values)
-        return Slices(bounds[:-1].astype(np.int64), np.diff(bounds))
+    def parts(values: pa.StringArray) -> tuple[NDArray[np.uint8], Slices]:
+        bounds = string_bounds(values)
+        return string_data(values), Slices(bounds[:-1].astype(np.int64), np.diff(bounds))
 
-    return _conversations(
-        owner, _data(role_values), slices(role_values), _data(text_values), slices(text_values)
-    )
+    return _conversations(owner, *parts(role_values), *parts(text_values))

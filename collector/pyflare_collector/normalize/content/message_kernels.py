@@ -314,20 +314,10 @@ def _copy_messages(
                 return -1
             if blocks == 1 and given == 0 and text_start > origin:
                 # Only one message has text, after all: its text stands alone.
-                return _move(text_start, out, origin)
+                return copy_bytes(text_start, out, origin)
             return out
         pos = skip_space(pos + 1, end)
     return -1
-
-
-@helper
-def _move(pos: int, end: int, out: int) -> int:
-    """Move bytes to the left, where the two ranges may overlap."""
-    while pos < end:
-        put8(out, byte_at(pos))
-        pos += 1
-        out += 1
-    return out
 
 
 @helper

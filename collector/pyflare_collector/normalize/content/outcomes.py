@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from pyflare_collector.normalize import kinds
+from pyflare_collector.normalize.arrow import take
 from pyflare_collector.normalize.content import sources
 from pyflare_collector.normalize.content.columns import Column, Merged, lists_of
 from pyflare_collector.normalize.content.parts import parse
@@ -69,7 +72,7 @@ def _reason_attribute(context: Context, key: str, column: Merged) -> None:
             values[place] = text or ""
     lists = [_reasons(text) for text in values]
     told = np.array([bool(reasons) for reasons in lists] + [False])[codes]
-    chosen = pa.array(lists, _REASONS).take(pa.array(codes[told]))
+    chosen = take(pa.array(lists, _REASONS), codes[told])
     column.add(spans[told], chosen)
 
 
@@ -124,7 +127,7 @@ def _reason_documents(
         if owners:
             owner = np.concatenate(owners)
             order = np.argsort(owner, kind="stable")
-            together = pa.concat_arrays(texts).take(pa.array(order))
+            together = take(pa.concat_arrays(texts), order)
             column.add(*lists_of(owner[order], together, _REASONS))
 
 
@@ -210,5 +213,5 @@ def _http_status(context: Context, key: str, column: TextColumn, failed: NDArray
     values, ok = context.index.integers(rows)
     spans = np.flatnonzero(failed & column.open & ok & (values >= 400) & (values < 600))
     if len(spans):
-        texts = pa.array(values[spans]).cast(pa.string())
+        texts: Any = pa.array(values[spans]).cast(pa.string())
         column.add(spans, Texts(texts, np.ones(len(spans), np.bool_)))

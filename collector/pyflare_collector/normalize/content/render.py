@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pyflare_collector.normalize.arrow import take
 from pyflare_collector.normalize.content.message_kernels import (
     WORK_WORDS,
     copy_system,
@@ -124,14 +125,14 @@ def _with_others(
 
     places: dict[tuple[bytes, bytes], int] = {}
     texts: list[str | None] = []
-    take = np.arange(len(left))
+    rows = np.arange(len(left))
     for row in np.flatnonzero(left).tolist():
         key = (raw(slices, row), raw(system, row))
         place = places.setdefault(key, len(texts))
         if place == len(texts):
             document, instructions = (part.decode("utf-8", "replace") for part in key)
             texts.append(document_text(document, instructions))
-        take[row] = len(left) + place
+        rows[row] = len(left) + place
         known.present[row] = texts[place] is not None
-    others = pa.array([text or "" for text in texts], pa.string())
-    return Texts(pa.concat_arrays([known.values, others]).take(pa.array(take)), known.present)
+    others: pa.StringArray = pa.array([text or "" for text in texts], pa.string())
+    return Texts(take(pa.concat_arrays([known.values, others]), rows), known.present)

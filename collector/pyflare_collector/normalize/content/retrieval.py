@@ -39,8 +39,8 @@ def retrieval_documents(context: Context) -> Column:
 
 
 def _struct(kind: pa.DataType, arrays: list[Column]) -> Column:
-    fields = kind.value_type
-    result: Column = pa.StructArray.from_arrays(arrays, fields=list(fields))
+    lists: Any = kind
+    result: Column = pa.StructArray.from_arrays(arrays, fields=list(lists.value_type))
     return result
 
 
@@ -69,7 +69,11 @@ def _family(
             at = np.where(own[place] == every, rows[place], -1).astype(np.int32)
         rows_of.append(at)
     scores, ok = index.doubles(rows_of[2])
-    arrays = [index.strings(rows_of[0]), index.strings(rows_of[1]), pa.array(scores, mask=~ok)]
+    arrays: list[Column] = [
+        index.strings(rows_of[0]),
+        index.strings(rows_of[1]),
+        pa.array(scores, mask=~ok),
+    ]
     column.add(*lists_of(every >> 32, _struct(kind, arrays), kind))
 
 
@@ -101,11 +105,11 @@ def _events(context: Context, column: Merged, kind: pa.DataType) -> None:
             continue
         owner = context.events.owner[events].astype(np.int64)
         values = context.events.values(events, _EVENT_KEYS)
-        texts = [_event_strings(values, key) for key in _EVENT_KEYS[:2]]
+        texts: list[Column] = [_event_strings(values, key) for key in _EVENT_KEYS[:2]]
         score, kinds = values.numbers(_EVENT_KEYS[2]), values.kinds(_EVENT_KEYS[2])
         numbers = np.where(kinds == ValueType.DOUBLE, score.view(np.float64), score)
         told = (kinds == ValueType.DOUBLE) | (kinds == ValueType.INT)
-        arrays = [*texts, pa.array(numbers, pa.float64(), mask=~told)]
+        arrays: list[Column] = [*texts, pa.array(numbers, pa.float64(), mask=~told)]
         column.add(*lists_of(owner, _struct(kind, arrays), kind))
 
 
@@ -133,8 +137,8 @@ def _documents(value: Json, depth: int) -> list[dict[str, Any]] | None:
         return None
     if not isinstance(value, list) or not value:
         return None
-    found = [_one(item) for item in value]
-    known = [document for document in found if document is not None]
+    items = [_one(item) for item in value]
+    known = [document for document in items if document is not None]
     return known if len(known) == len(value) else None
 
 

@@ -94,6 +94,7 @@ _KEYS = {
     "instructions": OTHER,
     "function_call": OTHER,
     "items": OTHER,
+    "toolName": OTHER,
 }
 FIELDS = 17
 """Places that `scan` fills for one object."""
@@ -151,13 +152,19 @@ _TYPE_FACTOR, _TYPE_NAMES = _names(_TYPES)
 
 
 @helper
-def _name_code(pos: int, size: int, factor: int, names: NDArray[np.int64]) -> int:
-    """Return the code of the name of `size` bytes at `pos` in a table of `_names`, or -1."""
+def _name_code(pos: int, size: int, end: int, factor: int, names: NDArray[np.int64]) -> int:
+    """Return the code of the name of `size` bytes at `pos` in a table of `_names`, or -1.
+
+    Bytes up to `end` may be read.
+    """
     if size < 4 or size > 18:
         return -1
     if size >= 8:
         head = int64_at(pos)
         tail = int64_at(pos + size - 8)
+    elif pos + 8 <= end:
+        head = int64_at(pos) & ((1 << (8 * size)) - 1)
+        tail = head
     else:
         head = 0
         for i in range(size):
@@ -165,14 +172,14 @@ def _name_code(pos: int, size: int, factor: int, names: NDArray[np.int64]) -> in
         tail = head
     slot = (((head ^ (tail << 1) ^ size) * factor) >> 56) & 255
     if names[slot, 0] == head and names[slot, 1] == tail and names[slot, 2] == size:
-        return names[slot, 3]
+        return int(names[slot, 3])
     return -1
 
 
 @helper
 def part_code(pos: int, end: int) -> int:
     """Return what type of part a name is: `TEXT_PART`, `SILENT_PART`, ..., -1 for another."""
-    return _name_code(pos, end - pos, _TYPE_FACTOR, _TYPE_NAMES)
+    return _name_code(pos, end - pos, end, _TYPE_FACTOR, _TYPE_NAMES)
 
 
 @helper
@@ -218,7 +225,7 @@ def scan(pos: int, end: int, at: int) -> int:
         if stop < 0:
             return -1
         if byte_at(pos) != 110:
-            place = _name_code(first, close - first, _KEY_FACTOR, _KEY_NAMES)
+            place = _name_code(first, close - first, end, _KEY_FACTOR, _KEY_NAMES)
             if place >= 0:
                 put64(at + 16 * place, pos)
                 put64(at + 16 * place + 8, stop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pyflare_collector.normalize.arrow import string_bounds, string_data
 from pyflare_collector.normalize.content.events import EventValues
 from pyflare_proto.otlp.anyvalue import attributes_json
 from pyflare_proto.otlp.batch import AttributeTable, Slices, ValueType
@@ -43,11 +44,10 @@ def json_slices(
         number=np.ascontiguousarray(numbers),
     )
     texts = attributes_json(buffer, table, n)
-    _, offsets, data = texts.buffers()
-    bounds = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + n + 1]
+    bounds = string_bounds(texts)
     # Each text is {"":<value>}.
     start = bounds[:-1].astype(np.int64) + 4
-    return np.frombuffer(data, np.uint8), Slices(start, np.diff(bounds) - np.int32(5))
+    return string_data(texts), Slices(start, np.diff(bounds) - np.int32(5))
 
 
 def json_texts(values: EventValues, key: str) -> tuple[NDArray[np.uint8], Slices]:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pyflare_collector.normalize.arrow import string_bounds, string_data, take
 from pyflare_collector.normalize.attributes import AttributeIndex
 from pyflare_collector.normalize.content import sources
 from pyflare_collector.normalize.content.events import EventTable
@@ -85,21 +86,20 @@ class TextColumn:
             place[spans] = np.arange(start, start + len(values))
             start += len(values)
         together = pa.concat_arrays([values for _, values in self._pieces])
-        return together.take(pa.array(place, mask=place < 0))
+        return take(together, place, place < 0)
 
 
 def _spread(spans: NDArray[np.int64], values: pa.StringArray, n: int) -> pa.StringArray:
     """Return (n,) texts with `values` at `spans`, ascending, and null elsewhere; no copy."""
     if len(spans) == n:
         return values
-    _, offsets, data = values.buffers()
-    bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+    bounds = string_bounds(values)
     sizes = np.zeros(n + 1, np.int32)
     sizes[spans + 1] = np.diff(bounds)
     sizes[0] = bounds[0]
     valid = np.zeros(n, np.bool_)
     valid[spans] = True
-    return string_array(np.frombuffer(data, np.uint8), np.cumsum(sizes, dtype=np.int32), valid)
+    return string_array(string_data(values), np.cumsum(sizes, dtype=np.int32), valid)
 
 
 def resolve(context: Context, order: Iterable[sources.Source]) -> TextColumn:
@@ -131,13 +131,8 @@ def resolve(context: Context, order: Iterable[sources.Source]) -> TextColumn:
 
 def _given(values: pa.StringArray) -> Texts:
     """Return texts as they are, empty ones absent."""
-    sizes = np.diff(_bounds(values))
+    sizes = np.diff(string_bounds(values))
     return Texts(values, sizes > 0)
-
-
-def _bounds(values: pa.StringArray) -> NDArray[np.int32]:
-    offsets = np.frombuffer(values.buffers()[1], np.int32)
-    return offsets[values.offset : values.offset + len(values) + 1]
 
 
 def _text(

@@ -77,8 +77,9 @@ def _add(
         _json_vectors(frozen(buffer), *slices, out, bounds)
     told = np.diff(bounds) > 0
     if told.any():
+        offsets: pa.Int32Array = pa.array(bounds, pa.int32())
         values: Column = pa.ListArray.from_arrays(
-            pa.array(bounds), pa.array(out[: bounds[-1]], pa.float32())
+            offsets, pa.array(out[: bounds[-1]], pa.float32())
         )
         column.add(spans[told], values.filter(pa.array(told)).cast(_VECTOR))
 
