@@ -38,9 +38,9 @@ from pyflare_collector.normalize.arrow import Column, string_bounds, string_data
 from pyflare_collector.recent_spans import RecentSpans
 from pyflare_proto.errors import UsageError
 from pyflare_proto.otlp.jit import frozen
-from pyflare_proto.record import CALL_TYPES
+from pyflare_proto.record import CALL_TYPES, arrow_schema
 
-__all__ = ["RecentCalls", "RecentSpans", "mark_duplicate_calls"]
+__all__ = ["RecentCalls", "RecentSpans", "mark_duplicate_calls", "warm_up"]
 
 _DUPLICATE = "duplicate"
 _NO_TOKENS = -1
@@ -190,6 +190,21 @@ class RecentCalls:
         slots = (first + np.arange(m)) % len(self._calls)
         self._calls[slots, k.KEEPER] = chosen[order]
         return chosen
+
+
+def warm_up() -> None:
+    """Compile or load the kernels of this module before the first table arrives."""
+    schema = arrow_schema()
+    row = {"trace_id": "0" * 31 + "1", "span_id": "0" * 15 + "1", "span_type": CALL_TYPES[0]}
+    moment = {"start_time": 0, "end_time": 1, "response_id": "r", "scope_name": "s"}
+    columns = {
+        field.name: pa.array([{**row, **moment}.get(field.name)], field.type) for field in schema
+    }
+    RecentCalls(1, 1).apply(pa.table(columns))
+    spans = RecentSpans(1)
+    trace_id, span_id = np.ones((1, 16), np.uint8), np.ones((1, 8), np.uint8)
+    spans.first_seen(trace_id, span_id)
+    spans.add(trace_id, span_id)
 
 
 def _best_scopes(
@@ -345,8 +360,6 @@ def _is_given(table: pa.Table, *names: str) -> NDArray[np.bool_]:
 
 def _without_repeats(table: pa.Table, seed: int) -> pa.Table:
     """Return the table with the first row of each span only."""
-    if table.num_rows < 2:
-        return table
     ids = np.zeros((table.num_rows, 3), np.int64)
     ids[:, :2] = _ids(table["trace_id"], 2)
     ids[:, 2:] = _ids(table["span_id"], 1)

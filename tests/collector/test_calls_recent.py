@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pyflare_collector.calls import RecentCalls, RecentSpans
+from pyflare_collector.calls import RecentCalls, RecentSpans, warm_up
 from pyflare_proto.errors import UsageError
 from tests.collector.test_calls import call, table_of
 
@@ -227,3 +227,11 @@ def test_a_capacity_out_of_range_is_refused(capacity: int) -> None:
     """A set of no or of too many spans is a usage error."""
     with pytest.raises(UsageError):
         RecentSpans(capacity)
+
+
+def test_warming_up_leaves_nothing_behind() -> None:
+    """Compiling the kernels ahead marks no call and remembers no span of its own."""
+    warm_up()
+    window = RecentCalls(clock=Clock())
+    row = call(1, "other", trace=1, response_id="r", start=0)
+    assert apply(window, row) == ["priced"]

@@ -11,8 +11,16 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
+from pyflare_collector.normalize import json_kernels
 from pyflare_collector.normalize.attributes import AttributeIndex
-from pyflare_collector.normalize.content import content_columns
+from pyflare_collector.normalize.content import (
+    content_columns,
+    events,
+    family_kernels,
+    render,
+    vectors,
+)
+from pyflare_collector.normalize.content.warm_up import warm_up
 from pyflare_collector.normalize.keys import KEYS
 from pyflare_proto.otlp.decode import decode
 from pyflare_proto.record import SPAN_TYPES, arrow_schema
@@ -26,7 +34,7 @@ Event = tuple[str, Mapping[str, object]]
 def contents(
     *spans: Mapping[str, object],
     types: Sequence[str] = (),
-    events: Sequence[Sequence[Event]] = (),
+    told: Sequence[Sequence[Event]] = (),
     errors: Sequence[str | None] = (),
 ) -> list[dict[str, Any]]:
     """Return the content columns of spans, a dictionary of what is not null each."""
@@ -38,7 +46,7 @@ def contents(
         span.span_id = (i + 1).to_bytes(8, "big")
         span.start_time_unix_nano = span.end_time_unix_nano = START_NS
         span.attributes.extend(key_values(dict(attributes)))
-        for name, values in events[i] if events else ():
+        for name, values in told[i] if told else ():
             event = span.events.add()
             event.time_unix_nano = START_NS
             event.name = name
@@ -437,19 +445,19 @@ EVENTS: dict[str, tuple[list[Event], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", list(EVENTS))
 def test_events_tell_the_conversation(name: str) -> None:
     """Span events give the same texts as attributes, and leave other spans alone."""
-    events, want = EVENTS[name]
+    given, want = EVENTS[name]
     other = {"gen_ai.output.messages": json.dumps(ANSWERED)}
-    got = contents({}, other, {}, events=[events, [("noise", {"content": "x"})], events])
+    got = contents({}, other, {}, told=[given, [("noise", {"content": "x"})], given])
     assert got == [want, {"output": "Paris"}, want]
 
 
 def test_result_events_are_documents() -> None:
     """One `db.query.result` event is one document."""
-    events: list[Event] = [
+    results: list[Event] = [
         ("db.query.result", {"db.query.result.id": "a", "db.query.result.score": 0.5}),
         ("db.query.result", {"db.query.result.id": "b", "db.query.result.document": "text"}),
     ]
-    got = contents({}, types=["retriever"], events=[events])[0]["retrieval_documents"]
+    got = contents({}, types=["retriever"], told=[results])[0]["retrieval_documents"]
     assert got == [
         {"id": "a", "content": None, "score": 0.5},
         {"id": "b", "content": "text", "score": None},
@@ -471,7 +479,7 @@ def test_errors_are_told_by_status_attribute_or_event() -> None:
         {},
         {"langfuse.observation.level": "ERROR", "langfuse.observation.status_message": "no"},
         {"error.type": ""},
-        events=[[exception], [exception, second], [], [], [exception], [], []],
+        told=[[exception], [exception, second], [], [], [exception], [], []],
         errors=["429", None, "", None, "", None, "failed"],
     )
     assert got == [
@@ -522,3 +530,18 @@ def test_invalid_text_is_repaired() -> None:
     batch = decode([payload], KEYS)
     columns = content_columns(batch, AttributeIndex(batch, KEYS), np.zeros(1, np.int8))
     assert columns["input"].to_pylist() == ["a�b��!"]
+
+
+def test_warming_up_compiles_every_kernel() -> None:
+    """After `warm_up` all kernels of the content readers have been compiled or loaded."""
+    warm_up()
+    modules = (render, family_kernels, events, vectors, json_kernels)
+    kernels = [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if getattr(value, "targetoptions", {}).get("nogil")
+        and value.py_func.__module__ == module.__name__
+    ]
+    assert kernels
+    assert all(kernel.signatures for kernel in kernels)

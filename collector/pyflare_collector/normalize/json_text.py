@@ -19,6 +19,7 @@ __all__ = [
     "skip_value",
     "unescape_into",
     "unescape_one",
+    "unescape_to_quote",
 ]
 
 _ONES = 0x0101010101010101
@@ -234,3 +235,42 @@ def unescape_into(pos: int, end: int, out: int) -> int:
             continue
         pos, out = unescape_one(pos, end, out)
     return out
+
+
+@helper
+def unescape_to_quote(pos: int, end: int, out: int) -> tuple[int, int]:
+    """Write a JSON string's characters as UTF-8 up to its closing quote.
+
+    Args:
+        pos: first byte behind the opening quote.
+        end: end of the text.
+        out: where to write; up to 7 bytes behind the string may be written.
+
+    Returns:
+        The positions behind the closing quote, -1 when there is none, and behind the
+        last byte of the string.
+    """
+    while pos < end:
+        if pos + 8 <= end:
+            word = int64_at(pos)
+            quote = word ^ _QUOTES
+            slash = word ^ _BACKSLASHES
+            hit = (((quote - _ONES) & ~quote) | ((slash - _ONES) & ~slash)) & _HIGHS
+            put64(out, word)
+            if hit == 0:
+                pos += 8
+                out += 8
+                continue
+            size = trailing_zeros(hit) >> 3
+            pos += size
+            out += size
+        c = byte_at(pos)
+        if c == 34:
+            return pos + 1, out
+        if c == 92:
+            pos, out = unescape_one(pos, end, out)
+        else:
+            put8(out, c)
+            pos += 1
+            out += 1
+    return -1, out

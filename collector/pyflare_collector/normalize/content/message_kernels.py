@@ -17,6 +17,7 @@ returns the position behind the text, or -1 when the document needs the other re
 from __future__ import annotations
 
 from pyflare_collector.normalize.content.argument_kernels import copy_argument_text, copy_json
+from pyflare_collector.normalize.content.plain_kernels import copy_plain_messages
 from pyflare_collector.normalize.content.scan_kernels import (
     ARGUMENTS,
     CALL_PART,
@@ -363,6 +364,9 @@ def _copy_document(pos: int, end: int, blocks: int, out: int, scratch: int, at: 
         c = byte_at(pos)
         if c != 123:
             return -1 if c == 34 or c == 91 or c == 93 else _NOT_A_CONVERSATION
+        plain = copy_plain_messages(pos, end, blocks, out)
+        if plain >= 0:
+            return plain
         stop = scan(pos, end, at)
         if stop < 0:
             return -1

@@ -16,8 +16,11 @@ from pyflare_collector.normalize.content.message_kernels import (
 )
 from pyflare_collector.normalize.content.messages import document_text
 from pyflare_collector.normalize.json_kernels import string_array
+from pyflare_proto.errors import InvalidDataError
 from pyflare_proto.otlp.batch import Slices
 from pyflare_proto.otlp.jit import address, frozen, kernel
+
+_ARROW_LIMIT = 2**31 - 1  # a string array has 32-bit offsets
 
 __all__ = ["Texts", "no_slices", "render"]
 
@@ -87,11 +90,18 @@ def render(buffer: NDArray[np.uint8], slices: Slices, system: Slices | None = No
 
     Returns:
         (n,) texts; absent where the value holds none. Invalid UTF-8 becomes U+FFFD.
+
+    Raises:
+        InvalidDataError: the texts may take 2 GiB or more.
     """
     n = len(slices.offset)
     system = no_slices(n) if system is None else system
     longest = max(slices.length.max(initial=0), system.length.max(initial=0))
     size = 2 * int(slices.length.sum(dtype=np.int64) + system.length.sum(dtype=np.int64)) + 32 * n
+    if size > _ARROW_LIMIT:
+        raise InvalidDataError(
+            f"{size} bytes of messages in one batch, over 2 GiB", hint="use smaller batches"
+        )
     # Memory that is not written is not taken: the texts are mostly shorter than the values.
     out = np.empty(size + 16, np.uint8)
     out_offset = np.zeros(n + 1, np.int32)

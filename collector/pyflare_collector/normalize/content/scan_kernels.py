@@ -40,6 +40,7 @@ __all__ = [
     "USE_PART",
     "begin_of",
     "end_of",
+    "key_code",
     "part_code",
     "scan",
 ]
@@ -183,6 +184,12 @@ def part_code(pos: int, end: int) -> int:
 
 
 @helper
+def key_code(pos: int, close: int, end: int) -> int:
+    """Return which of the known keys stands at [pos, close), -1 for another; reads to `end`."""
+    return _name_code(pos, close - pos, end, _KEY_FACTOR, _KEY_NAMES)
+
+
+@helper
 def begin_of(at: int, place: int) -> int:
     """Return where a scanned value starts, -1 when the object has none."""
     return int64_at(at + 16 * place)
@@ -225,7 +232,7 @@ def scan(pos: int, end: int, at: int) -> int:
         if stop < 0:
             return -1
         if byte_at(pos) != 110:
-            place = _name_code(first, close - first, end, _KEY_FACTOR, _KEY_NAMES)
+            place = key_code(first, close, end)
             if place >= 0:
                 put64(at + 16 * place, pos)
                 put64(at + 16 * place + 8, stop)
