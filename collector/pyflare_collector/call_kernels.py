@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflare_proto.otlp.hashing import hash_bytes
-from pyflare_proto.otlp.jit import address, byte_at, helper, kernel
+from pyflare_proto.otlp.jit import address, helper, int64_at, kernel
 
 __all__ = [
     "CALL_WORDS",
@@ -67,11 +67,17 @@ _MAX_TELLINGS = 256
 
 
 @helper
-def _hex_digit(c: int) -> int:
-    if 48 <= c <= 57:
-        return c - 48
-    c |= 32
-    return c - 87 if 97 <= c <= 102 else -1
+def _hex8(word: int) -> int:
+    """Return the value of 8 hexadecimal digits, loaded as one word, -1 when they are none."""
+    digits = (word & 0x0F0F0F0F0F0F0F0F) + ((word >> 6) & 0x0101010101010101) * 9
+    letters = ((digits + 0x0606060606060606) >> 4) & 0x0101010101010101
+    text = digits + 0x3030303030303030 + letters * 0x27
+    if text != word | 0x2020202020202020:
+        return -1
+    value = 0
+    for i in range(8):
+        value = value << 4 | ((digits >> (8 * i)) & 15)
+    return value
 
 
 @kernel
@@ -84,17 +90,15 @@ def parse_ids(data: NDArray[np.uint8], bounds: NDArray[np.int32], words: NDArray
         words: (n, k) filled; zero for an empty id, a hash for one of another form.
     """
     base = address(data)
-    digits = 16 * words.shape[1]
     for row in range(len(bounds) - 1):
         pos = base + bounds[row]
         size = int(bounds[row + 1]) - int(bounds[row])
-        good = size == digits
-        i = 0
-        while good and i < digits:
-            digit = _hex_digit(byte_at(pos + i))
-            good = digit >= 0
-            words[row, i >> 4] = words[row, i >> 4] << 4 | digit
-            i += 1
+        good = size == 16 * words.shape[1]
+        for k in range(words.shape[1] if good else 0):
+            high = _hex8(int64_at(pos + 16 * k))
+            low = _hex8(int64_at(pos + 16 * k + 8))
+            good = good and high >= 0 and low >= 0
+            words[row, k] = high << 32 | low
         if not good:
             for k in range(words.shape[1]):
                 words[row, k] = np.int64(hash_bytes(pos, size, k + 1)) if size > 0 else 0
@@ -139,7 +143,7 @@ def first_rows(
     """Tell which rows are the first of their ids.
 
     Args:
-        ids: (n, 3).
+        ids: (n, 3 or more) the ids in the first three words.
         slots: (power of two above n,) work space, all -1.
         fresh: (n,) filled.
         seed: secret of the process.
@@ -310,8 +314,6 @@ def _forget(ring: NDArray[np.int64], counters: NDArray[np.int64], m: int, earlie
 @helper
 def _link_response(
     ring: NDArray[np.int64],
-    heads: NDArray[np.int64],
-    counters: NDArray[np.int64],
     oldest: int,
     first: int,
     local: NDArray[np.int32],
@@ -319,22 +321,20 @@ def _link_response(
     keepers: NDArray[np.int64],
     since: NDArray[np.int64],
     serial: int,
+    other: int,
 ) -> None:
-    """Link a call with earlier ones of its response id, of other scopes and at its time."""
+    """Link a call with earlier ones of its response id, of other scopes and at its time.
+
+    `other` is the newest earlier call of the bucket.
+    """
     slot = serial % len(ring)
-    r0 = ring[slot, RESPONSE0]
-    r1 = ring[slot, RESPONSE1]
-    bucket = _bucket(r0, r1, 0, counters[SEED], len(heads))
-    other = heads[bucket]
-    ring[slot, OLDER] = other
-    heads[bucket] = serial
     for _ in range(_MAX_TELLINGS):
         if other < oldest:
             break
         place = other % len(ring)
         if (
-            ring[place, RESPONSE0] == r0
-            and ring[place, RESPONSE1] == r1
+            ring[place, RESPONSE0] == ring[slot, RESPONSE0]
+            and ring[place, RESPONSE1] == ring[slot, RESPONSE1]
             and ring[place, SCOPE] != ring[slot, SCOPE]
             and ring[place, START] <= ring[slot, END]
             and ring[slot, START] <= ring[place, END]
@@ -422,13 +422,20 @@ def find_links(
         slot = serial % len(calls)
         for word in range(CALL_WORDS):
             calls[slot, word] = given_calls[i, word]
-        if calls[slot, RESPONSE0] != 0:
-            _link_response(
-                calls, call_heads, counters, oldest, first, local, roots, keepers, since, serial
-            )
+        r0 = given_calls[i, RESPONSE0]
+        if r0 != 0:
+            bucket = _bucket(r0, given_calls[i, RESPONSE1], 0, counters[SEED], len(call_heads))
+            other = call_heads[bucket]
+            calls[slot, OLDER] = other
+            call_heads[bucket] = serial
+            # A call to a helper with arrays costs more than all of the above.
+            if other >= oldest:
+                _link_response(calls, oldest, first, local, roots, keepers, since, serial, other)
     _enter_spans(spans, span_heads, counters, given_spans, serials)
     waiting = counters[OPEN]
     for i in range(len(given_calls)):
+        if given_calls[i, PARENT] == 0:
+            continue
         _climb(
             calls,
             spans,

@@ -123,23 +123,27 @@ class RecentCalls:
         Returns:
             The table as `mark_duplicate_calls` returns it.
         """
-        table = _without_repeats(table, self._seed)
+        spans = _span_words(table)
+        table, spans = _without_repeats(table, spans, self._seed)
         size = min(len(self._calls), len(self._spans))
         if table.num_rows <= size:
-            return self._apply(table)
-        parts = range(0, table.num_rows, size)
-        return pa.concat_tables([self._apply(table.slice(start, size)) for start in parts])
+            return self._apply(table, spans)
+        return pa.concat_tables(
+            [
+                self._apply(table.slice(start, size), spans[start : start + size])
+                for start in range(0, table.num_rows, size)
+            ]
+        )
 
-    def _apply(self, table: pa.Table) -> pa.Table:
+    def _apply(self, table: pa.Table, spans: NDArray[np.int64]) -> pa.Table:
         types, names = _codes(table["span_type"])
         call_types = [names.index(name) for name in CALL_TYPES if name in names]
         rows = np.flatnonzero(np.isin(types, call_types))
-        spans = _span_words(table)
         spans[rows, k.S_CALL] = np.arange(1, len(rows) + 1)
         calls, worth = _call_words(table, rows, spans, self._seed)
         now = int(self._clock() * 1e9)
         calls[:, k.ARRIVAL] = now
-        order = np.lexsort((calls[:, k.SPAN], calls[:, k.START]))
+        order = np.argsort(calls[:, k.START], kind="stable")
         with self._lock:
             chosen = self._settle(calls, order, spans, worth, now - self._window_ns)
         told = rows[chosen != calls[:, k.SCOPE]]
@@ -358,15 +362,14 @@ def _is_given(table: pa.Table, *names: str) -> NDArray[np.bool_]:
     return given
 
 
-def _without_repeats(table: pa.Table, seed: int) -> pa.Table:
-    """Return the table with the first row of each span only."""
-    ids = np.zeros((table.num_rows, 3), np.int64)
-    ids[:, :2] = _ids(table["trace_id"], 2)
-    ids[:, 2:] = _ids(table["span_id"], 1)
-    fresh = np.empty(len(ids), np.bool_)
-    slots = np.full(1 << (2 * len(ids) + 1).bit_length(), -1, np.int32)
-    k.first_rows(ids, slots, fresh, seed)
-    return table if fresh.all() else table.filter(pa.array(fresh))
+def _without_repeats(
+    table: pa.Table, spans: NDArray[np.int64], seed: int
+) -> tuple[pa.Table, NDArray[np.int64]]:
+    """Return the table and the words of its spans with the first row of each span only."""
+    fresh = np.empty(len(spans), np.bool_)
+    slots = np.full(1 << (2 * len(spans) + 1).bit_length(), -1, np.int32)
+    k.first_rows(spans, slots, fresh, seed)
+    return (table, spans) if fresh.all() else (table.filter(pa.array(fresh)), spans[fresh])
 
 
 def _marked(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
