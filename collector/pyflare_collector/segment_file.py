@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pyflare_proto.errors import StorageError
-from pyflare_proto.record import COLUMNS, arrow_schema
+from pyflare_proto.record import COLUMN_NAMES, COLUMNS, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from pyflare_storage.dataset import DataDirectory
 
@@ -66,44 +67,63 @@ class SegmentFile:
         self._compression = compression
         self._writer_name = writer
         self._path: Path | None = None
-        self._writer: object | None = None
+        self._writer: pq.ParquetWriter | None = None
         self._first_ns = 2**63 - 1
         self._last_ns = -(2**63)
+
+    def fit(self, table: pa.Table) -> pa.Table:
+        """Return the table as the file takes it: row groups of a file have one schema.
+
+        Raises:
+            ValueError: the columns are not those of the span record, or of other types.
+        """
+        if table.schema.names != list(COLUMN_NAMES):
+            raise ValueError(f"not the columns of the span record: {table.schema.names}")
+        if self._writer is None or table.schema == self._writer.schema:
+            return table
+        return table.cast(self._writer.schema)
 
     def write(self, table: pa.Table) -> None:
         """Append a row group.
 
         Args:
-            table: rows with the schema of the span record.
+            table: span records: the columns of `arrow_schema()`, any of the strings as
+                dictionaries. They are written as they are, and read as plain strings.
 
         Raises:
             StorageError: the disk took nothing; the file cannot be used any more.
         """
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
         if table.num_rows == 0:
             return
-        table = table.cast(arrow_schema())
         with _storage_errors(self._data.temporary):
-            if not isinstance(self._writer, pq.ParquetWriter):
-                self._path = self._data.temporary_path(TEMPORARY_SUFFIX)
-                self._path.touch(mode=0o600)
-                self._writer = pq.ParquetWriter(
-                    self._path,
-                    arrow_schema(),
-                    compression=self._compression,
-                    compression_level=1 if self._compression == "zstd" else None,
-                    use_dictionary=_DICTIONARY,
-                    column_encoding=_DELTA,
-                    write_statistics=_STATISTICS,
-                    store_schema=True,
-                )
-            self._writer.write_table(table, row_group_size=table.num_rows)
+            if self._writer is None:
+                self._writer = self._open(table.schema)
+            self._writer.write_table(self.fit(table), row_group_size=table.num_rows)
         times = pc.min_max(table["start_time"].cast("int64")).as_py()
         self._first_ns = min(self._first_ns, times["min"])
         self._last_ns = max(self._last_ns, times["max"])
         self.rows += table.num_rows
+
+    def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
+        import pyarrow.parquet as pq
+
+        self._path = self._data.temporary_path(TEMPORARY_SUFFIX)
+        self._path.touch(mode=0o600)
+        writer = pq.ParquetWriter(
+            self._path,
+            schema,
+            compression=self._compression,
+            compression_level=1 if self._compression == "zstd" else None,
+            use_dictionary=_DICTIONARY,
+            column_encoding=_DELTA,
+            write_statistics=_STATISTICS,
+            # Without Arrow's own schema inside, dictionaries are read as plain strings.
+            store_schema=False,
+        )
+        writer.add_key_value_metadata(arrow_schema().metadata)
+        return writer
 
     def publish(self) -> Path | None:
         """Write the footer, sync, and put the file in place by rename.
@@ -132,10 +152,8 @@ class SegmentFile:
                 self._path.unlink(missing_ok=True)
 
     def _close(self) -> None:
-        import pyarrow.parquet as pq
-
         writer, self._writer = self._writer, None
-        if isinstance(writer, pq.ParquetWriter):
+        if writer is not None:
             writer.close()
 
 

@@ -186,6 +186,7 @@ class Segments:
     def _append(self, segment: _Segment, items: Sequence[Accepted]) -> None:
         try:
             result = self._transform(items)
+            table = segment.file.fit(result.table)
         except (StorageError, MemoryError):
             raise
         except Exception:
@@ -197,8 +198,8 @@ class Segments:
             for item in items:
                 self._append(segment, [item])
             return
-        segment.file.write(result.table)
-        segment.written += result.table.num_rows
+        segment.file.write(table)
+        segment.written += table.num_rows
         segment.deduplicated += result.deduplicated
         self.counters.add("row_groups", 1)
 
