@@ -20,6 +20,8 @@ from pyflare_proto.errors import ExitCode, PyFlareError, nearest, outcome_of
 __all__ = ["configure", "debugging", "install_log_handler", "note", "progress_line", "report"]
 
 DISTRIBUTION = "pyflare-suite"
+LONGEST_DEFECT = 300
+"""Characters of an unexpected exception's message that are shown; --debug shows all."""
 OWN_PACKAGES = frozenset(
     {
         "pyflare",
@@ -107,8 +109,9 @@ def report(error: BaseException) -> ExitCode:
             f"pip install '{DISTRIBUTION}[all]'",
         )
         return ExitCode.USAGE
+    what = f"{type(error).__name__}: {error}"
     _failure(
-        f"internal error: {type(error).__name__}: {error}",
+        f"internal error: {what if len(what) <= LONGEST_DEFECT else what[:LONGEST_DEFECT] + '...'}",
         "run the same command with --debug for the traceback, and report it",
     )
     return ExitCode.INTERNAL
