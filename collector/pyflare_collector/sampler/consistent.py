@@ -64,8 +64,8 @@ def probability_to_threshold(probability: float, precision: int = FULL_PRECISION
     digits = FULL_PRECISION
     if precision < FULL_PRECISION:
         digits = max(1, min(12, precision + math.frexp(probability)[1] // -4))
-    step = 16 ** (FULL_PRECISION - digits)
-    steps = math.floor((1 - share) * 16**digits + Fraction(1, 2))
+    step = 1 << 4 * (FULL_PRECISION - digits)
+    steps = math.floor((1 - share) * (1 << 4 * digits) + Fraction(1, 2))
     return min(steps * step, MAX_THRESHOLD - step)
 
 

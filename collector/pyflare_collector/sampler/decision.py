@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -30,12 +30,14 @@ class SamplingDecision:
     n is the number of spans of the batch.
     """
 
+    batch: OtlpBatch = field(repr=False)
+    """The batch that was decided on."""
     keep: NDArray[np.bool_]
     """(n,) True for spans that are kept."""
     probability: NDArray[np.float64]
     """(n,) probability that a kept span had of getting here, samplers upstream
     included, in (0, 1]; for dropped spans it says nothing."""
-    rule: NDArray[np.int8]
+    rule: NDArray[np.int16]
     """(n,) index into `rules`: what decided."""
     rules: tuple[str, ...]
     """Names of the rules: the strategy, `service_rates`, `sampling.priority`,
@@ -59,40 +61,48 @@ class SamplingDecision:
             if all_
         }
 
-    def trace_states(self, batch: OtlpBatch) -> list[bytes | None] | None:
-        """Return the tracestate of each *kept* span where it changes, in row order.
+    @property
+    def trace_state(self) -> list[bytes | None] | None:
+        """Return the tracestates that change, one entry a span.
 
-        Only forwarding needs it: the work grows with the distinct tracestates.
-
-        Args:
-            batch: the batch that was decided on.
+        Computed anew at each call, with a step per kept span: for those who forward
+        or keep the tracestate.
 
         Returns:
-            A text per kept span (empty: no tracestate is left), None where it stays
-            as it arrived; None altogether where all do.
+            (n,) new tracestates (empty: nothing is left of it), None for spans whose
+            tracestate stays as it arrived and for dropped ones; None altogether where
+            all stay.
         """
         if self.changed is None or self.threshold is None:
             return None
-        changed = self.changed[self.keep]
-        if not changed.any():
+        rows = np.flatnonzero(self.changed & self.keep)
+        if not len(rows):
             return None
-        state = batch.trace_state
-        length = state.length[self.keep].astype(np.int64)
-        offset = np.where(length > 0, state.offset[self.keep], 0)
-        added = np.full(len(length), ABSENT) if self.randomness is None else (
-            self.randomness[self.keep]
-        )  # fmt: skip
-        parts = np.stack([offset, length, self.threshold[self.keep], added], axis=1)
-        distinct, place = np.unique(parts, axis=0, return_inverse=True)
-        texts = np.empty(len(distinct), dtype=object)
-        for i, (start, size, threshold, random) in enumerate(distinct.tolist()):
-            before = batch.buffer[start : start + size].tobytes().decode("latin-1")
-            after = update_trace_state(
-                before,
-                threshold if threshold >= 0 else None,
-                random if random >= 0 else None,
-            )
-            texts[i] = after.encode("latin-1")
-        result = texts[place.reshape(-1)]
-        result[~changed] = None
-        return list(result)
+        result: list[bytes | None] = [None] * len(self.keep)
+        state = self.batch.trace_state
+        threshold = self.threshold[rows]
+        added = np.full(len(rows), ABSENT) if self.randomness is None else self.randomness[rows]
+        known: dict[tuple[bytes, int, int], bytes] = {}
+        whole = self.batch.buffer.tobytes() if state.length[rows].any() else b""
+        for row, start, size, th, rv in zip(
+            rows.tolist(),
+            state.offset[rows].tolist(),
+            state.length[rows].tolist(),
+            threshold.tolist(),
+            added.tolist(),
+            strict=True,
+        ):
+            key = (whole[start : start + size] if size else b"", th, rv)
+            if key not in known:
+                known[key] = _updated(*key)
+            result[row] = known[key]
+        return result
+
+
+def _updated(before: bytes, threshold: int, randomness: int) -> bytes:
+    after = update_trace_state(
+        before.decode("latin-1"),
+        threshold if threshold >= 0 else None,
+        randomness if randomness >= 0 else None,
+    )
+    return after.encode("latin-1")

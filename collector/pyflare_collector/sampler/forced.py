@@ -40,7 +40,7 @@ class ForcedTraces:
         self.labels = ("sampling.priority", "keep.trace",
                        *(f"keep[{i}]" for i in range(len(self._rules))))  # fmt: skip
 
-    def find(self, work: Working, cost: Callable[[], NDArray[np.int64]] | None) -> None:
+    def find(self, work: Working, cost: Callable[[], NDArray[np.float64]] | None) -> None:
         """Find the forced traces of a batch, remember them, and note them in `work.forced`."""
         matched = self._match(work, cost)
         priority = number_attribute(work.batch, _PRIORITY) if self._priority else None
@@ -88,14 +88,14 @@ class ForcedTraces:
             work.rule[hit] = work.matched[hit] + _FIRST_LABEL + 2
 
     def _match(
-        self, work: Working, cost: Callable[[], NDArray[np.int64]] | None
-    ) -> NDArray[np.int8] | None:
+        self, work: Working, cost: Callable[[], NDArray[np.float64]] | None
+    ) -> NDArray[np.int16] | None:
         """Return (n,) the first rule that each span matches, -1 for none; None without rules."""
         if not self._rules:
             return None
         batch = work.batch
-        matched = np.full(len(batch), -1, dtype=np.int8)
-        costs: NDArray[np.int64] | None = None
+        matched = np.full(len(batch), -1, dtype=np.int16)
+        costs: NDArray[np.float64] | None = None
         for position, rule in enumerate(self._rules):
             hit = matched < 0
             if rule.status:

@@ -161,7 +161,7 @@ def _evidently_not_random(ids: NDArray[np.uint8], row: int) -> bool:
 
 
 @kernel
-def randomness(
+def randomness(  # noqa: PLR0917 - kernels take their arrays by position
     trace_id: NDArray[np.uint8],
     flags: NDArray[np.uint32],
     buffer: NDArray[np.uint8],
@@ -192,9 +192,8 @@ def randomness(
             start = state_offset[row]
             th, rv = _parse_state(buffer, start, start + state_length[row])
         derived[row] = False
-        if rv >= 0:
-            r = rv
-        else:
+        r = np.int64(rv)
+        if rv < 0:
             r = np.int64(_word(trace_id, row, 8) & _RANDOMNESS_MASK)
             unmarked = th < 0 and (flags[row] & _RANDOM_FLAG) == 0
             if unmarked and _evidently_not_random(trace_id, row):
@@ -207,7 +206,7 @@ def randomness(
 
 
 @kernel
-def attribute_rows(
+def attribute_rows(  # noqa: PLR0917 - kernels take their arrays by position
     buffer: NDArray[np.uint8],
     key_offset: NDArray[np.int64],
     key_length: NDArray[np.int32],
@@ -330,7 +329,7 @@ def table_find(
 
 
 @kernel
-def table_put(
+def table_put(  # noqa: PLR0917 - kernels take their arrays by position
     keys: NDArray[np.uint64],
     values: NDArray[np.float64],
     seed: np.uint64,

@@ -25,8 +25,8 @@ from pyflare_proto.otlp.batch import OtlpBatch
 
 __all__ = ["CostOf", "Sampler"]
 
-CostOf = Callable[[], NDArray[np.int64]]
-"""Returns (n,) costs in nano-dollars, negative where unknown; called only when a rule asks."""
+CostOf = Callable[[], NDArray[np.float64]]
+"""Returns (n,) costs in nano-dollars, NaN where unknown; called only when a rule asks."""
 
 _STRATEGY, _SERVICE = 0, 1
 _PARENT_SAMPLED = b"pyflare.parent.sampled"
@@ -95,7 +95,7 @@ class Sampler:
         config: SamplerConfig,
         *,
         clock: Callable[[], float] = time.monotonic,
-        cost: Callable[[OtlpBatch], NDArray[np.int64]] | None = None,
+        cost: Callable[[OtlpBatch], NDArray[np.float64]] | None = None,
         cache_size: int = 65536,
         seed: int | None = None,
     ) -> None:
@@ -127,7 +127,14 @@ class Sampler:
         n = len(batch)
         if n == 0 or (self._passes_all and not batch.trace_state.length.any()):
             decision = SamplingDecision(
-                np.ones(n, np.bool_), np.ones(n), np.zeros(n, np.int8), self.rules, None, None, None
+                batch=batch,
+                keep=np.ones(n, np.bool_),
+                probability=np.ones(n),
+                rule=np.zeros(n, np.int16),
+                rules=self.rules,
+                threshold=None,
+                randomness=None,
+                changed=None,
             )
         else:
             work = Working(batch, self.config.mode)
@@ -148,8 +155,8 @@ class Sampler:
         Raises:
             InvalidDataError: the span's ids or status are not valid.
         """
-        cost = -1 if span.cost_nano_usd is None else span.cost_nano_usd
-        decision = self.sample(span.batch(), lambda: np.array([cost], dtype=np.int64))
+        cost = np.nan if span.cost_nano_usd is None else float(span.cost_nano_usd)
+        decision = self.sample(span.batch(), lambda: np.array([cost]))
         return bool(decision.keep[0])
 
     def get_sampled_count(self) -> int:

@@ -57,10 +57,10 @@ class Working:
         """(n,) outgoing `th`, negative for none."""
         self.added = self.incoming
         """(n,) `rv` to be added, negative for none."""
-        self.rule = np.zeros(n, np.int8)
+        self.rule = np.zeros(n, np.int16)
         self.forced: NDArray[np.float64] | None = None
         """(traces,) 1 for a trace that must be kept, 0 dropped, NaN neither; None: all neither."""
-        self.matched: NDArray[np.int8] | None = None
+        self.matched: NDArray[np.int16] | None = None
         """(n,) the keep rule that a span matches, -1 for none."""
         self.priority: NDArray[np.float64] | None = None
         """(n,) the span's `sampling.priority`, NaN without one."""
@@ -104,8 +104,14 @@ class Working:
     def decision(self, rules: tuple[str, ...]) -> SamplingDecision:
         """Return what was decided."""
         changed = (self.threshold != self.incoming) | (self.added >= 0)
-        if not changed.any():
-            return SamplingDecision(self.keep, self.probability, self.rule, rules, None, None, None)
+        some = bool(changed.any())
         return SamplingDecision(
-            self.keep, self.probability, self.rule, rules, self.threshold, self.added, changed
+            batch=self.batch,
+            keep=self.keep,
+            probability=self.probability,
+            rule=self.rule,
+            rules=rules,
+            threshold=self.threshold if some else None,
+            randomness=self.added if some else None,
+            changed=changed if some else None,
         )

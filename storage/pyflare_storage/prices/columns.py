@@ -106,7 +106,7 @@ class PricedColumns:
 
         return pa.array(self.cost_nano_usd, pa.int64(), mask=~self.valid)
 
-    def status_array(self) -> pa.DictionaryArray[pa.Int32Type, pa.StringType]:
+    def status_array(self) -> pa.DictionaryArray[pa.lib.Int32Type, pa.lib.StringType]:
         """Return `cost_status` for Arrow."""
         import pyarrow as pa
 
@@ -114,7 +114,7 @@ class PricedColumns:
             pa.array(self.status.astype(np.int32), pa.int32()), pa.array(COST_STATUSES)
         )
 
-    def source_array(self) -> pa.DictionaryArray[pa.Int32Type, pa.StringType]:
+    def source_array(self) -> pa.DictionaryArray[pa.lib.Int32Type, pa.lib.StringType]:
         """Return `price_source` for Arrow, null where unknown."""
         import pyarrow as pa
 
