@@ -170,7 +170,11 @@ COLUMNS: tuple[Column, ...] = (
     Column("attributes", "json", "All span attributes, typed.", nullable=False),
     Column("resource_attributes", "json", "All resource attributes, typed.", nullable=False),
     Column("scope_attributes", "json", "All scope attributes, typed; null when there are none."),
-    Column("events", "json", "Span events: [{time, name, attributes}]; null when there are none."),
+    Column(
+        "events",
+        "json",
+        "Span events: [{time_unix_nano, name, attributes}]; null when there are none.",
+    ),
     Column("links", "json", "Span links: [{trace_id, span_id, attributes}]; null when none."),
 )
 """The span record, in column order."""

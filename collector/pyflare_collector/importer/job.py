@@ -98,6 +98,8 @@ def import_files(
 class _Job:
     def __init__(self, data: DataDirectory, prices: PriceBook) -> None:
         from pyflare_collector.calls import RecentCalls, RecentSpans
+        from pyflare_collector.config import SamplerConfig
+        from pyflare_collector.sampler import Sampler
 
         self.report = ImportReport()
         self._data = data
@@ -106,6 +108,8 @@ class _Job:
         self._files: list[SegmentFile] = []
         self._spans = RecentSpans()
         self._calls = RecentCalls()
+        # It keeps every span: what it adds is the share of the samplers upstream (`th`).
+        self._sampler = Sampler(SamplerConfig(strategy="always_on"))
         self._rejections: Counter[str] = Counter()
 
     def read(self, path: str, stdin: BinaryIO | None) -> None:
@@ -187,7 +191,8 @@ class _Job:
 
         if not len(batch):
             return
-        table = normalize(batch, self._prices)
+        probability = self._sampler.sample(batch).probability
+        table = normalize(batch, self._prices, sampling_probability=probability)
         held = tellings_of(self._data, table, _times(batch))
         if held is not None:
             self._calls.apply(held)

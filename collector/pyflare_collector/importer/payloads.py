@@ -26,9 +26,12 @@ from pyflare_proto.otlp.jsonotlp import transcode
 __all__ = ["BadLine", "read_payloads"]
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_HEAD = 4096
+"""Bytes at the beginning of a file that tell its format."""
 _RESOURCE_SPANS = 0x0A
 """Tag of field 1, length-delimited: how every ExportTraceServiceRequest begins."""
-_BLANK = b" \t\r\n"
+_CONTROL = bytes(set(range(32)) - set(b"\t\r\n"))
+"""Bytes that no JSON text holds and every protobuf request does (the tag of its scope spans)."""
 _HINT = "`pyflare import` reads OTLP protobuf, OTLP/JSON, JSON lines and gzip of each"
 
 
@@ -72,17 +75,23 @@ def _buffered(stream: BinaryIO) -> io.BufferedReader:
 
 
 def _read_plain(stream: io.BufferedReader, name: str) -> Iterator[bytes | BadLine]:
-    first = stream.peek(1)[:1]
-    if not first:
+    head = stream.peek(_HEAD)[:_HEAD]
+    if not head:
         return
-    if first in (b"{", b"[") or first in [bytes([b]) for b in _BLANK]:
+    if _is_json(head):
         yield from _read_json(stream, name)
-    elif first[0] == _RESOURCE_SPANS:
+    elif head[0] == _RESOURCE_SPANS:
         yield from _read_protobuf(stream, name)
-    elif first[0] == 0:
+    elif head[0] == 0:
         yield from _read_length_prefixed(stream, name)
     else:
         raise InvalidDataError(f"{name} is neither OTLP protobuf nor JSON", hint=_HINT)
+
+
+def _is_json(head: bytes) -> bool:
+    """Tell JSON from protobuf: a line feed is also the tag that every request begins with."""
+    text = head.lstrip(b" \t\r\n")
+    return text[:1] in (b"{", b"[", b"") and len(head.translate(None, _CONTROL)) == len(head)
 
 
 def _read_protobuf(stream: io.BufferedReader, name: str) -> Iterator[bytes]:

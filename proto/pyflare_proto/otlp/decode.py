@@ -89,8 +89,8 @@ class _Tables:
 
     def attributes(self, table: int) -> AttributeTable:
         """Return one of the three attribute tables."""
-        key, value, number, owner, key_size, key_id, index0, index1, size, kind = (
-            self.columns(table)
+        key, value, number, owner, key_size, key_id, index0, index1, size, kind = self.columns(
+            table
         )
         return AttributeTable(
             owner=owner.view(np.int32),
@@ -232,9 +232,7 @@ def _take_messages(table: MessageTable, index: NDArray[np.int64], n: int) -> Mes
     return MessageTable(owner, _take(table.message, at))
 
 
-def select(
-    batch: OtlpBatch, keep: NDArray[np.bool_] | NDArray[np.integer]
-) -> OtlpBatch:
+def select(batch: OtlpBatch, keep: NDArray[np.bool_] | NDArray[np.integer]) -> OtlpBatch:
     """Return some spans of a batch, with their attributes, events and links.
 
     The buffer, the resources and the scopes stay as they are.
@@ -275,9 +273,7 @@ def select(
 
 
 def _shifted(parts: Sequence[NDArray[np.int32]], by: Sequence[int]) -> NDArray[np.int32]:
-    return np.concatenate(
-        [part + np.int32(shift) for part, shift in zip(parts, by, strict=True)]
-    )
+    return np.concatenate([part + np.int32(shift) for part, shift in zip(parts, by, strict=True)])
 
 
 def _join(parts: Sequence[Slices], by: Sequence[int]) -> Slices:
@@ -355,9 +351,7 @@ def concat(batches: Sequence[OtlpBatch]) -> OtlpBatch:
         scope_resource=_shifted([b.scope_resource for b in bs], resources),
         n_resources=sum(b.n_resources for b in bs),
         attributes=_join_attributes([b.attributes for b in bs], spans, by),
-        resource_attributes=_join_attributes(
-            [b.resource_attributes for b in bs], resources, by
-        ),
+        resource_attributes=_join_attributes([b.resource_attributes for b in bs], resources, by),
         scope_attributes=_join_attributes([b.scope_attributes for b in bs], scopes, by),
         events=_join_messages([b.events for b in bs], spans, by),
         links=_join_messages([b.links for b in bs], spans, by),

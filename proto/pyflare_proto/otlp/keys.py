@@ -65,8 +65,10 @@ class KeyTable:
         """The table as kernels read it (see `find_key`)."""
         encoded = [key.encode() for key in self._keys]
         size = 1 << max(4, (4 * len(encoded)).bit_length())
-        records = [[0, len(data), key.split(".").count("#")]
-                   for data, key in zip(encoded, self._keys, strict=True)]
+        records = [
+            [0, len(data), key.split(".").count("#")]
+            for data, key in zip(encoded, self._keys, strict=True)
+        ]
         literal = _RECORDS + 3 * len(encoded)
         text = literal + 2 * size
         header = [size - 1, literal, literal + size, text]
