@@ -1,0 +1,172 @@
+"""Make one span file of several: sorted by start time, each span once, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pyflare_proto.errors import InvalidDataError, StorageError
+from pyflare_proto.record import COLUMN_NAMES, COLUMNS, arrow_schema
+from pyflare_storage.files import Location, read_files, readable
+from pyflare_storage.span_files import SpanFile
+
+__all__ = ["Merged", "merge"]
+
+_ROW = "row number"
+_HASH = "hash of the ids"
+_SLICE_BYTES = 64 * 1024 * 1024
+"""Uncompressed bytes of a slice, as the files' footers tell them."""
+_SLICE_ROWS = 65_536
+_CATEGORIES = [c.name for c in COLUMNS if c.type == "category"]
+_DICTIONARY = [*_CATEGORIES, "name", "user_id", "resource_attributes", "scope_attributes"]
+_LONG = {"input", "output", "attributes", "resource_attributes", "scope_attributes", "events"}
+_STATISTICS = [
+    c.name for c in COLUMNS if c.name not in _LONG and not c.type.startswith(("list", "json"))
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge wrote."""
+
+    rows: int
+    """Spans in the new file."""
+    duplicates: int
+    """Spans that were there more than once, counted without their first."""
+    first_start_ns: int
+    last_start_ns: int
+
+
+def merge(
+    files: Sequence[SpanFile], temporary: Path, *, slice_rows: int | None = None
+) -> Merged | None:
+    """Write the spans of several files into one.
+
+    Args:
+        files: the files, in the order in which the first of equal spans counts.
+        temporary: where to write.
+        slice_rows: rows of a row group; by default as many as fit the memory of a slice.
+
+    Returns:
+        What was written; None when the files have no rows, and there is no file.
+
+    Raises:
+        InvalidDataError: a file cannot be read.
+        StorageError: the disk is full.
+
+    Memory: 24 bytes a row for the order of all rows, and one slice of the rows themselves:
+    the spans of one stretch of time, which the row groups' statistics find. (Spans that
+    start in the same nanosecond stay in one slice.)
+    """
+    place = Location(str(files[0].path.parent), "parquet", folder=files[0].path.parent)
+    paths = [str(file.path) for file in files]
+    with readable(place, paths):
+        rows = read_files(place, files).with_row_index(_ROW)
+        times, dropped = _order(rows)
+        if not len(times):
+            return None
+        bounds = _slices(times, slice_rows or _slice_rows(paths))
+        written = 0
+        for table in _sorted_slices(rows, dropped, bounds):
+            if not written:
+                writer = _open(temporary)
+            try:
+                writer.write_table(table, row_group_size=max(1, table.num_rows))
+            except OSError as error:
+                raise _full(temporary, error) from error
+            written += table.num_rows
+        try:
+            writer.close()
+        except OSError as error:
+            raise _full(temporary, error) from error
+    if written != len(times):
+        raise InvalidDataError(f"{written} of {len(times)} spans of {place.url} could be merged")
+    return Merged(written, len(dropped), int(times[0]), int(times[-1]))
+
+
+def _full(temporary: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot write {temporary}: {error.strerror or error}",
+        hint="free as much space as the files of a day take",
+    )
+
+
+def _order(rows: pl.LazyFrame) -> tuple[NDArray[np.int64], pl.Series]:
+    """Return the sorted start times of the rows that stay, and the numbers of those that go."""
+    hashed = pl.col("trace_id").hash(0) ^ pl.col("span_id").hash(1)
+    keys = rows.select(
+        _ROW, pl.col("start_time").dt.epoch("ns").alias("ns"), hashed.alias(_HASH)
+    ).collect(engine="streaming")
+    # Equal ids have equal hashes: only rows whose hash is not alone are looked at closely.
+    suspects = keys.filter(pl.col(_HASH).is_duplicated())[_ROW]
+    dropped = suspects.clear()
+    if len(suspects):
+        ids = rows.filter(pl.col(_ROW).is_in(suspects.implode())).select(
+            _ROW, "trace_id", "span_id"
+        )
+        again = ~pl.struct("trace_id", "span_id").is_first_distinct()
+        dropped = ids.collect(engine="streaming").sort(_ROW).filter(again)[_ROW]
+        keys = keys.filter(~pl.col(_ROW).is_in(dropped.implode()))
+    return np.sort(keys["ns"].to_numpy()), dropped
+
+
+def _slice_rows(paths: Sequence[str]) -> int:
+    rows = size = 0
+    for path in paths:
+        footer = pq.read_metadata(path)
+        rows += footer.num_rows
+        size += sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
+    return max(1024, min(_SLICE_ROWS, _SLICE_BYTES * rows // max(1, size)))
+
+
+def _slices(times: NDArray[np.int64], slice_rows: int) -> list[int]:
+    """Return where slices of about so many rows begin, and where the last one ends, in ns."""
+    starts = np.unique(times[::slice_rows])
+    return [*(int(t) for t in starts), int(times[-1]) + 1]
+
+
+def _sorted_slices(
+    rows: pl.LazyFrame, dropped: pl.Series, bounds: Sequence[int]
+) -> Iterator[pa.Table]:
+    schema = arrow_schema()
+    time = pl.col("start_time")
+    for since, until in pairwise(bounds):
+        low, high = (
+            pl.lit(ns, dtype=pl.Int64).cast(pl.Datetime("ns", "UTC")) for ns in (since, until)
+        )
+        chosen = rows.filter((time >= low) & (time < high))
+        if len(dropped):
+            chosen = chosen.filter(~pl.col(_ROW).is_in(dropped.implode()))
+        frame = chosen.collect(engine="streaming").sort("start_time", "trace_id", "span_id")
+        table = frame.select(COLUMN_NAMES).to_arrow(compat_level=pl.CompatLevel.oldest())
+        yield table.cast(schema)
+
+
+def _open(temporary: Path) -> pq.ParquetWriter:
+    try:
+        temporary.touch(mode=0o600)
+        writer = pq.ParquetWriter(
+            temporary,
+            arrow_schema(),
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=_DICTIONARY,  # type: ignore[arg-type]  # the stubs know no list
+            column_encoding={
+                "start_time": "DELTA_BINARY_PACKED",
+                "end_time": "DELTA_BINARY_PACKED",
+            },
+            write_statistics=_STATISTICS,
+            store_schema=False,
+        )
+    except OSError as error:
+        raise _full(temporary, error) from error
+    writer.add_key_value_metadata(arrow_schema().metadata)  # type: ignore[arg-type]  # takes bytes
+    return writer
