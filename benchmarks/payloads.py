@@ -29,7 +29,9 @@ def _message(number: int) -> ExportTraceServiceRequest:
         span = scope.spans.add(
             trace_id=b"T" * 8 + (1 + number * SPANS + row // 4).to_bytes(8, "big"),
             span_id=b"S" * 4 + (1 + row).to_bytes(4, "big"),
-            parent_span_id=b"" if row % 4 == 0 else b"S" * 4 + (1 + row - row % 4).to_bytes(4, "big"),
+            parent_span_id=b""
+            if row % 4 == 0
+            else b"S" * 4 + (1 + row - row % 4).to_bytes(4, "big"),
             name=f"chat {MODELS[model]}",
             kind=3,
             start_time_unix_nano=1_795_000_000_000_000_000 + row * 1_000_003,
