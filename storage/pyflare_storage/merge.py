@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pyflare_proto.errors import InvalidDataError, StorageError
-from pyflare_proto.record import COLUMN_NAMES, COLUMNS, arrow_schema
+from pyflare_proto.errors import InvalidDataError
 from pyflare_storage.files import Location, read_files, readable
 from pyflare_storage.span_files import SpanFile
+from pyflare_storage.writing import SpanWriter
 
 __all__ = ["Merged", "merge"]
 
@@ -25,12 +24,6 @@ _HASH = "hash of the ids"
 _SLICE_BYTES = 64 * 1024 * 1024
 """Uncompressed bytes of a slice, as the files' footers tell them."""
 _SLICE_ROWS = 65_536
-_CATEGORIES = [c.name for c in COLUMNS if c.type == "category"]
-_DICTIONARY = [*_CATEGORIES, "name", "user_id", "resource_attributes", "scope_attributes"]
-_LONG = {"input", "output", "attributes", "resource_attributes", "scope_attributes", "events"}
-_STATISTICS = [
-    c.name for c in COLUMNS if c.name not in _LONG and not c.type.startswith(("list", "json"))
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +67,13 @@ def merge(
         if not len(times):
             return None
         bounds = _slices(times, slice_rows or _slice_rows(paths))
-        written = 0
-        for table in _sorted_slices(rows, dropped, bounds):
-            if not written:
-                writer = _open(temporary)
-            try:
-                writer.write_table(table, row_group_size=max(1, table.num_rows))
-            except OSError as error:
-                raise _full(temporary, error) from error
-            written += table.num_rows
-        try:
-            writer.close()
-        except OSError as error:
-            raise _full(temporary, error) from error
-    if written != len(times):
-        raise InvalidDataError(f"{written} of {len(times)} spans of {place.url} could be merged")
-    return Merged(written, len(dropped), int(times[0]), int(times[-1]))
-
-
-def _full(temporary: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"cannot write {temporary}: {error.strerror or error}",
-        hint="free as much space as the files of a day take",
-    )
+        writer = SpanWriter(temporary)
+        for frame in _sorted_slices(rows, dropped, bounds):
+            writer.write(frame)
+        writer.close()
+    if writer.rows != len(times):
+        raise InvalidDataError(f"only {writer.rows} of {len(times)} spans of {place.url} were read")
+    return Merged(writer.rows, len(dropped), int(times[0]), int(times[-1]))
 
 
 def _order(rows: pl.LazyFrame) -> tuple[NDArray[np.int64], pl.Series]:
@@ -135,8 +112,7 @@ def _slices(times: NDArray[np.int64], slice_rows: int) -> list[int]:
 
 def _sorted_slices(
     rows: pl.LazyFrame, dropped: pl.Series, bounds: Sequence[int]
-) -> Iterator[pa.Table]:
-    schema = arrow_schema()
+) -> Iterator[pl.DataFrame]:
     time = pl.col("start_time")
     for since, until in pairwise(bounds):
         low, high = (
@@ -145,28 +121,4 @@ def _sorted_slices(
         chosen = rows.filter((time >= low) & (time < high))
         if len(dropped):
             chosen = chosen.filter(~pl.col(_ROW).is_in(dropped.implode()))
-        frame = chosen.collect(engine="streaming").sort("start_time", "trace_id", "span_id")
-        table = frame.select(COLUMN_NAMES).to_arrow(compat_level=pl.CompatLevel.oldest())
-        yield table.cast(schema)
-
-
-def _open(temporary: Path) -> pq.ParquetWriter:
-    try:
-        temporary.touch(mode=0o600)
-        writer = pq.ParquetWriter(
-            temporary,
-            arrow_schema(),
-            compression="zstd",
-            compression_level=3,
-            use_dictionary=_DICTIONARY,  # type: ignore[arg-type]  # the stubs know no list
-            column_encoding={
-                "start_time": "DELTA_BINARY_PACKED",
-                "end_time": "DELTA_BINARY_PACKED",
-            },
-            write_statistics=_STATISTICS,
-            store_schema=False,
-        )
-    except OSError as error:
-        raise _full(temporary, error) from error
-    writer.add_key_value_metadata(arrow_schema().metadata)  # type: ignore[arg-type]  # takes bytes
-    return writer
+        yield chosen.collect(engine="streaming").sort("start_time", "trace_id", "span_id")
