@@ -28,7 +28,17 @@ from numpy.typing import NDArray
 from pyflare_proto.otlp.batch import AttributeTable, MessageTable, OtlpBatch, ValueType
 from pyflare_proto.otlp.columns import string_array
 from pyflare_proto.otlp.doubles import DOUBLE_BYTES, put_digits, put_double
-from pyflare_proto.otlp.jit import address, frozen, helper, int32_at, int64_at, kernel, put8, put64
+from pyflare_proto.otlp.jit import (
+    address,
+    frozen,
+    helper,
+    int32_at,
+    int64,
+    int64_at,
+    kernel,
+    put8,
+    put64,
+)
 from pyflare_proto.otlp.text import NO_ROOM, put_base64, put_hex, put_string
 from pyflare_proto.otlp.wire import (
     KEY,
@@ -111,7 +121,7 @@ def _word(which: int, out: int) -> int:
     """Write a fixed text: the next place."""
     for i in range(_SIZE[which]):
         put8(out + i, _TEXT[which, i])
-    return out + _SIZE[which]
+    return out + int64(_SIZE[which])
 
 
 @helper
@@ -279,10 +289,10 @@ def _objects(
                 put8(place, _COMMA)
                 place += 1
             put64(scratch + KEY, source + key_offset[row])
-            put64(scratch + KEY_SIZE, np.int64(key_length[row]))
-            put64(scratch + KIND, np.int64(kind[row]))
+            put64(scratch + KEY_SIZE, int64(key_length[row]))
+            put64(scratch + KIND, int64(kind[row]))
             put64(scratch + VALUE, source + value_offset[row])
-            put64(scratch + VALUE_SIZE, np.int64(value_length[row]))
+            put64(scratch + VALUE_SIZE, int64(value_length[row]))
             put64(scratch + NUMBER, number[row])
             place = _pair(scratch, place, limit, end, frames)
             if place == NO_ROOM or limit - place < _ROOM:
@@ -429,7 +439,7 @@ def _lists(
         while row < rows and owner[row] == i:
             put8(place, _OPEN_LIST if row == begun else _COMMA)
             begin = source + offset[row]
-            end = begin + np.int64(size[row])
+            end = begin + int64(size[row])
             if links != 0:
                 place = _link(begin, end, place + 1, limit, readable, scratch, frames)
             else:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyflare_proto.errors import InvalidDataError
 from pyflare_proto.otlp.batch import Slices
 from pyflare_proto.otlp.hashing import equal_bytes, hash_bytes
-from pyflare_proto.otlp.jit import address, frozen, kernel
+from pyflare_proto.otlp.jit import address, frozen, int64, kernel
 from pyflare_proto.otlp.text import copy_bytes, put_repaired
 
 __all__ = ["dictionary", "distinct_strings", "hex_ids", "string_array", "strings"]
@@ -44,7 +44,7 @@ def _gather(
     seen = 0
     for i in range(len(offset)):
         place = source + offset[i]
-        size = np.int64(length[i])
+        size = int64(length[i])
         if mode == _COPY:
             seen |= copy_bytes(place, size, target + starts[i])
         elif mode == _MEASURE:
@@ -69,12 +69,12 @@ def _distinct(
     mask = len(slots) - 1
     found = 0
     for i in range(len(offset)):
-        size = np.int64(length[i])
+        size = int64(length[i])
         if size == 0:
             codes[i] = -1
             continue
         place = source + offset[i]
-        slot = np.int64(hash_bytes(place, size, seed)) & mask
+        slot = int64(hash_bytes(place, size, seed)) & mask
         while True:
             code = slots[slot]
             if code < 0:
@@ -118,9 +118,9 @@ def string_array(
         )
     bitmap = None
     if valid is not None and not bool(valid.all()):
-        bitmap = pa.py_buffer(np.packbits(valid, bitorder="little"))
+        bitmap = pa.py_buffer(np.packbits(valid, bitorder="little").data)
     return pa.StringArray.from_buffers(
-        len(starts) - 1, pa.py_buffer(starts.astype(np.int32)), pa.py_buffer(data), bitmap
+        len(starts) - 1, pa.py_buffer(starts.astype(np.int32).data), pa.py_buffer(data.data), bitmap
     )
 
 
@@ -182,7 +182,8 @@ def hex_ids(ids: NDArray[np.uint8], *, zero_is_null: bool) -> pa.StringArray:
     n, k = ids.shape
     data = _hex_pairs()[ids].reshape(-1).view(np.uint8)
     starts = np.arange(n + 1, dtype=np.int64) * (2 * k)
-    return string_array(starts, data, ids.any(axis=1) if zero_is_null else None)
+    valid = np.logical_or.reduce(ids, axis=1) if zero_is_null else None
+    return string_array(starts, data, valid)
 
 
 def distinct_strings(
@@ -214,9 +215,10 @@ def distinct_strings(
     return codes, values
 
 
-def dictionary(buffer: NDArray[np.uint8], slices: Slices) -> pa.DictionaryArray:
+def dictionary(
+    buffer: NDArray[np.uint8], slices: Slices
+) -> pa.DictionaryArray[pa.lib.Int32Type, pa.lib.StringType]:
     """Gather slices into a dictionary-encoded column; empty texts are null."""
     codes, values = distinct_strings(buffer, slices)
-    empty = codes < 0
-    indices = pa.array(codes, mask=empty) if bool(empty.any()) else pa.array(codes)
+    indices = pa.array(codes, pa.int32(), mask=codes < 0)
     return pa.DictionaryArray.from_arrays(indices, pa.array(values, pa.string()))

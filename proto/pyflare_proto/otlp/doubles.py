@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflare_proto.otlp.jit import byte_at, helper, mulhi, put8
+from pyflare_proto.otlp.jit import byte_at, helper, int64, mulhi, put8
 
 __all__ = ["DOUBLE_BYTES", "put_digits", "put_double"]
 
@@ -52,7 +52,7 @@ def _scaled(high: np.uint64, low: np.uint64, x: np.uint64) -> np.uint64:
 
 
 @helper
-def _shortest(bits: np.int64) -> tuple[np.uint64, int]:
+def _shortest(bits: int) -> tuple[np.uint64, int]:
     """Return (digits, exponent) with digits * 10**exponent the finite double above 0 of `bits`."""
     fraction = np.uint64(bits & 0xFFFFFFFFFFFFF)
     biased = (bits >> 52) & 0x7FF
@@ -100,7 +100,7 @@ def put_digits(value: np.uint64, out: int) -> int:
     while place > out:
         place -= 1
         rest = value // _U10
-        put8(place, 48 + np.int64(value - rest * _U10))
+        put8(place, 48 + int64(value - rest * _U10))
         value = rest
     return out + size
 

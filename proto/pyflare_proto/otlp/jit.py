@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numba
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]  # it ships no types
 from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ __all__ = [
     "frozen",
     "helper",
     "int32_at",
+    "int64",
     "int64_at",
     "kernel",
     "mulhi",
@@ -52,17 +53,17 @@ def kernel(function: F) -> F:
     writability (see `frozen`): each combination is compiled separately.
     """
     try:
-        return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+        return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     except RuntimeError:
         # numba found no folder that it may write to.
         log.info("no writable cache folder: kernels are compiled in each process")
-        return cast(F, numba.njit(nogil=True, error_model="numpy")(function))
+        return cast("F", numba.njit(nogil=True, error_model="numpy")(function))
 
 
 def helper(function: F) -> F:
     """Make `function` callable from kernels, and from kernels only; it is compiled into them."""
-    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
-    return cast(F, numba.njit(**options)(function))
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return cast("F", numba.njit(error_model="numpy", **options)(function))
 
 
 def frozen(buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -76,6 +77,9 @@ if TYPE_CHECKING:
 
     def address(array: NDArray[Any]) -> int:
         """Return where the first element of a contiguous array lies; kernels only."""
+
+    def int64(value: object) -> int:
+        """Return an integer of any width as one of 64 signed bits; kernels only."""
 
     def byte_at(place: int) -> int:
         """Return the byte at an address, 0 to 255; kernels only."""
@@ -141,6 +145,7 @@ else:
 
         return store
 
+    int64 = np.int64
     byte_at = _loader(8, signed=False)
     int32_at = _loader(32, signed=True)
     int64_at = _loader(64, signed=True)

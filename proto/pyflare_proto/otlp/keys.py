@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflare_proto.otlp.hashing import equal_bytes, hash_bytes
-from pyflare_proto.otlp.jit import address, byte_at, helper, int64_at, kernel, put64
+from pyflare_proto.otlp.jit import address, byte_at, helper, int64, int64_at, kernel, put64
 
 __all__ = ["CACHE_WORDS", "KeyTable", "find_key"]
 
@@ -116,7 +116,7 @@ def _fill(words: NDArray[np.int64], n: int) -> None:
         else:
             slots = words[_LITERAL]
             h = hash_bytes(place, size, _SEED)
-        slot = np.int64(h) & mask
+        slot = int64(h) & mask
         while words[slots + slot] >= 0:
             slot = (slot + 1) & mask
         words[slots + slot] = key
@@ -198,7 +198,7 @@ def _find_pattern(table: int, pos: int, stop: int, entry: int) -> int:
         return -1
     mask = int64_at(table + 8 * _MASK)
     slots = table + 8 * int64_at(table + 8 * _PATTERN)
-    slot = np.int64(h) & mask
+    slot = int64(h) & mask
     while True:
         key = int64_at(slots + 8 * slot)
         if key < 0:
@@ -227,7 +227,7 @@ def find_key(table: int, cache: int, pos: int, size: int) -> int:
         The address of three words: id, first and second index, each -1 for none.
     """
     h = hash_bytes(pos, size, _SEED)
-    entry = cache + np.int64(h >> np.uint64(64 - _CACHE_BITS)) * _SLOT
+    entry = cache + int64(h >> np.uint64(64 - _CACHE_BITS)) * _SLOT
     at = int64_at(entry + _AT)
     # A free entry has no place.
     if at != 0 and int64_at(entry + _SIZE) == size and equal_bytes(at, pos, size):
@@ -236,7 +236,7 @@ def find_key(table: int, cache: int, pos: int, size: int) -> int:
     put64(entry + _SIZE, size)
     put64(entry + _INDEX0, -1)
     put64(entry + _INDEX1, -1)
-    key = _find_literal(table, np.int64(h), pos, size)
+    key = _find_literal(table, int64(h), pos, size)
     if key < 0:
         key = _find_pattern(table, pos, pos + size, entry)
         if key < 0:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from pyflare_proto.otlp.jit import (
     address,
-    byte_at,
     helper,
     int32_at,
     int64_at,
