@@ -44,6 +44,7 @@ from pyflare_proto.otlp.jsonwire import (
     base64_of,
     check_depth,
     count_field,
+    double_of,
     enum_field,
     expected,
     fixed_field,
@@ -62,12 +63,16 @@ from pyflare_proto.otlp.jsonwire import (
 
 __all__ = ["transcode"]
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(
-    rb"\\(?:(?P<pair>u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
-"""One escape of a JSON string; an escaped backslash is consumed whole."""
+"""One escape of a JSON string: a pair of surrogates, a lone one, or any other.
+
+An escaped backslash is consumed whole, so that what follows it is not taken for an escape.
+"""
 
 
 def transcode(text: bytes) -> bytes:
@@ -102,11 +107,10 @@ def _parse(text: bytes) -> object:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        repaired = _ESCAPE.sub(_repair, text)
-        if repaired == text:
+        if _SURROGATE.search(text) is None:
             raise _not_json(error) from None
     try:
-        return orjson.loads(repaired)
+        return orjson.loads(_ESCAPE.sub(_repair, text))
     except orjson.JSONDecodeError as error:
         raise _not_json(error) from None
 
@@ -199,15 +203,10 @@ def _int_value(parts: Parts, value: object, _level: int) -> None:
 
 
 _PACK_DOUBLE = Struct("<Bd").pack
-_SPECIAL_DOUBLES = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
 def _double_value(parts: Parts, value: object, _level: int) -> None:
-    special = _SPECIAL_DOUBLES.get(value) if type(value) is str else None
-    if special is None:
-        # Not through number_of: -0.0 is whole, and would lose its sign as an integer.
-        special = value if type(value) is float else float(number_of(value, "a number"))
-    parts.append(_PACK_DOUBLE(0x21, special))
+    parts.append(_PACK_DOUBLE(0x21, double_of(value)))
 
 
 def _bytes_value(parts: Parts, value: object, _level: int) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "base64_of",
     "check_depth",
     "count_field",
+    "double_of",
     "enum_field",
     "expected",
     "fixed_field",
@@ -135,16 +136,36 @@ def _numeral(text: str, what: str) -> int | float:
     """Return the number that a string spells as JSON spells numbers; a whole one as an int."""
     if len(text) < 20 and text.isdigit() and text.isascii():
         return int(text)
-    if len(text) > _NUMERAL_DIGITS or _NUMERAL.fullmatch(text) is None:
-        expected(what, text)
+    rounded = _double(text, what)
     exact = Decimal(text)
-    # Only what may fit in 64 bits is worth its digits: 1e400 has 401 of them.
+    # Only what may fit in 64 bits is worth its digits: 1e300 has 301 of them.
     if exact.adjusted() < 20 and exact == exact.to_integral_value():
         return int(exact)
-    rounded = float(exact)
-    if math.isinf(rounded):
-        expected(what, text)
     return rounded
+
+
+def _double(text: str, what: str) -> float:
+    if len(text) > _NUMERAL_DIGITS or _NUMERAL.fullmatch(text) is None:
+        expected(what, text)
+    number = float(text)
+    if math.isinf(number):
+        expected(what, text)
+    return number
+
+
+def double_of(value: object) -> float:
+    """Return a double given as a number, as a string, or as one of the three names."""
+    if type(value) is float:
+        return value
+    if type(value) is int:
+        return float(value)
+    if type(value) is not str:
+        expected("a number", value)
+    special = _SPECIAL_DOUBLES.get(value)
+    return _double(value, "a number") if special is None else special
+
+
+_SPECIAL_DOUBLES = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def number_of(value: object, what: str) -> int | float:
