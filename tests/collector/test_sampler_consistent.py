@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace._sampling_experimental import (
     composable_traceid_ratio_based,
@@ -127,6 +127,7 @@ def test_malformed_state_counts_as_absent(text: str) -> None:
     assert decide(1.0, span(state=text)).probability.tolist() == [1.0]
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     ids=st.lists(IDS, min_size=1, max_size=6),
     numerator=st.integers(0, 2**20),
@@ -152,6 +153,7 @@ def test_decides_and_writes_as_opentelemetry_does(
             assert state_of(decision, row) == expected.trace_state.to_header()
 
 
+@settings(max_examples=60, deadline=None)
 @given(probability=PROBABILITY, upstream=RANDOM_VALUES, rv=RANDOM_VALUES)
 def test_equalizing_never_lowers_a_threshold(probability: float, upstream: int, rv: int) -> None:
     """The final threshold is the larger of both; `rv` and what others wrote stay."""
@@ -233,6 +235,7 @@ def test_a_larger_share_holds_the_smaller(name: str, ids: np.ndarray, mode: Samp
 
 
 @pytest.mark.parametrize("mode", MODES)
+@settings(max_examples=60, deadline=None)
 @given(a=PROBABILITY, b=PROBABILITY, ids=st.lists(IDS, min_size=1, max_size=20))
 def test_monotone_in_p(a: float, b: float, ids: list[bytes], mode: SamplerMode) -> None:
     """For any two probabilities and any ids, the smaller set lies in the larger."""
