@@ -152,12 +152,12 @@ class PriceBook:
         names = _readings(call.model_response, call.model_request)
         given = provider_key(call.provider)
         for candidate in names:
-            for provider in dict.fromkeys((given, candidate.provider or given)):
-                for entry in self.overrides:
-                    if not candidate.approximate and entry.applies(
-                        candidate.name, provider, call.ordinal, tier, batch=batch
-                    ):
-                        return DayPrices((0,), (entry.card,))
+            if candidate.approximate:
+                continue
+            sellers = {given, candidate.provider or given}
+            for entry in self.overrides:
+                if entry.applies(candidate.name, sellers, call.ordinal, tier, batch=batch):
+                    return DayPrices((0,), (entry.card,))
         found = self._listings.get_or(call[:3], lambda: self._match(given, names))
         if found is None:
             return None

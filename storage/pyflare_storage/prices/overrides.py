@@ -24,9 +24,8 @@ with a provider, then the one further down.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -74,18 +73,25 @@ class Override:
     card: RateCard
     position: int
     """Place in the file."""
-    expression: re.Pattern[str] = field(repr=False, compare=False)
 
     def applies(
-        self, name: str, provider: str | None, ordinal: int, tier: str | None, *, batch: bool
+        self, name: str, sellers: Container[str | None], ordinal: int, tier: str, *, batch: bool
     ) -> bool:
-        """Return whether the entry holds for a model of a provider on a day in a context."""
+        """Return whether the entry holds for a model on a day in a context.
+
+        Args:
+            name: reading of the model's name, lower case.
+            sellers: providers that may have served it, folded.
+            ordinal: the UTC day, as `date.toordinal()`.
+            tier: service tier, empty for none.
+            batch: whether the call went through a batch interface.
+        """
         return (
             self.first_day <= ordinal < self.end_day
-            and (self.provider is None or self.provider == provider)
+            and (self.provider is None or self.provider in sellers)
             and (self.service_tier is None or self.service_tier == (tier or "default"))
             and (self.batch is None or self.batch == batch)
-            and self.expression.fullmatch(name) is not None
+            and _matches(self.pattern, name)
         )
 
     @property
@@ -97,6 +103,26 @@ class Override:
             self.batch is not None
         )  # fmt: skip
         return exact, literal, context, self.position
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Return whether `name` is `pattern` with any characters for each `*`.
+
+    Each literal part is looked for once, at its first place behind the one before: a
+    regular expression would try all places, in time exponential in the number of `*`.
+    """
+    first, *rest = pattern.split("*")
+    if not rest:
+        return name == pattern
+    if not name.startswith(first):
+        return False
+    at = len(first)
+    for part in rest[:-1]:
+        found = name.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return name.endswith(rest[-1]) and at + len(rest[-1]) <= len(name)
 
 
 def load_overrides(path: Path) -> tuple[Override, ...]:
@@ -198,7 +224,6 @@ def _entry(item: object, where: str, position: int) -> Override:
     thresholds, rows = _tiers(item.get("tiers"), base, where)
     folded = None if provider is None else provider_key(provider)
     card = RateCard(folded or "", pattern, "user", False, thresholds, rows)
-    expression = re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
     return Override(
         pattern=pattern,
         provider=folded,
@@ -208,7 +233,6 @@ def _entry(item: object, where: str, position: int) -> Override:
         batch=batch,
         card=card,
         position=position,
-        expression=expression,
     )
 
 
