@@ -27,7 +27,7 @@ install: $(VENV)/.dev ## Install everything for development into .venv
 
 .PHONY: demo
 demo: $(VENV)/.run ## The main job: spans over real OTLP into Parquet, and the first answers
-	$(BIN)/pyflare demo
+	$(BIN)/pyflare demo --format table
 
 .PHONY: test
 test: $(VENV)/.dev ## All tests; those that need a service start it themselves

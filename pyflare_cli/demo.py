@@ -126,7 +126,7 @@ def _export(traffic: Traffic, endpoint: str) -> None:
             raise SourceUnavailableError(
                 f"{endpoint} did not take the spans", hint="pyflare doctor"
             )
-    exporter.shutdown()
+    exporter.shutdown()  # type: ignore[no-untyped-call]  # the exporter ships no types
 
 
 def _report(folder: Path, traffic: Traffic) -> dict[str, Any]:
@@ -136,11 +136,11 @@ def _report(folder: Path, traffic: Traffic) -> dict[str, Any]:
 
     truth = traffic.truth()
     with open_source(str(folder)) as source:
-        by_model = summarize(source, by=["model"]).to_dict()
+        by_model = summarize(source, by=["model"])
         by_feature = summarize(source, by=["feature"]).to_dict()
         traces = [t.to_dict() for t in list_traces(source, limit=5, order="cost")]
         stored = source.count()
-    total = by_model["total"]
+    total = by_model.total.to_dict()
     found = {
         "spans": stored,
         **{k: total[k] for k in ("calls", "input_tokens", "output_tokens", "cost_nano_usd")},
@@ -151,7 +151,7 @@ def _report(folder: Path, traffic: Traffic) -> dict[str, Any]:
         "found": found,
         "expected": expected,
         "matches_expected": found == expected,
-        "cost_by_model": by_model["rows"],
+        "cost_by_model": by_model.to_dict()["rows"],
         "cost_by_feature": by_feature["rows"],
         "costliest_traces": traces,
     }
