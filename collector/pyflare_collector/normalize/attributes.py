@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyflare_proto.otlp.columns import distinct_strings, strings
 
 from pyflare_proto.otlp.batch import AttributeTable, OtlpBatch, Slices, ValueType
+from pyflare_proto.otlp.columns import distinct_strings, strings
 from pyflare_proto.otlp.jit import kernel
 from pyflare_proto.otlp.keys import KeyTable
 

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyflare_proto.otlp.anyvalue import attributes_json
 
 from pyflare_collector.normalize.attributes import AttributeIndex
 from pyflare_collector.normalize.conventions.sources import Path
 from pyflare_collector.normalize.json_kernels import JsonType, JsonValues, lookup, unescape
+from pyflare_proto.otlp.anyvalue import attributes_json
 from pyflare_proto.otlp.batch import AttributeTable, Slices, ValueType
 from pyflare_proto.otlp.jit import frozen
 

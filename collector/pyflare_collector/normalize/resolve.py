@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyflare_proto.otlp.columns import strings
 
 from pyflare_collector.normalize.attributes import AttributeIndex, Categories
 from pyflare_collector.normalize.changes import FACTORS, TEXT_CHANGES
 from pyflare_collector.normalize.conventions.sources import Source, Sources
 from pyflare_collector.normalize.documents import Documents
 from pyflare_proto.otlp.batch import Slices
+from pyflare_proto.otlp.columns import strings
 from pyflare_proto.otlp.jit import kernel
 from pyflare_proto.record import SPAN_TYPES
 

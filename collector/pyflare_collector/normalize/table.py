@@ -8,8 +8,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyflare_proto.otlp.anyvalue import attributes_json, events_json, links_json
-from pyflare_proto.otlp.columns import distinct_strings, hex_ids, strings
 
 from pyflare_collector.normalize import kinds, providers, tokens
 from pyflare_collector.normalize.attributes import AttributeIndex, Categories
@@ -31,7 +29,9 @@ from pyflare_collector.normalize.resolve import (
     first_of,
     root_rows,
 )
+from pyflare_proto.otlp.anyvalue import attributes_json, events_json, links_json
 from pyflare_proto.otlp.batch import OtlpBatch, Slices
+from pyflare_proto.otlp.columns import distinct_strings, hex_ids, strings
 from pyflare_proto.record import COLUMNS, SPAN_KINDS, SPAN_TYPES, STATUS_CODES, arrow_schema
 from pyflare_storage.prices import PriceBook
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pyflare_proto.otlp.columns import distinct_strings
 
 from pyflare_collector.normalize.draft import Draft
+from pyflare_proto.otlp.columns import distinct_strings
 
 __all__ = ["Emitter", "run_types", "run_values", "spans_of"]
 

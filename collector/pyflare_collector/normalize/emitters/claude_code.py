@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from pyflare_proto.otlp.columns import distinct_strings
 
 from pyflare_collector.normalize.draft import Draft
 from pyflare_collector.normalize.emitters.base import Emitter
+from pyflare_proto.otlp.columns import distinct_strings
 from pyflare_proto.record import SPAN_TYPES
 
 __all__ = ["EMITTER"]
