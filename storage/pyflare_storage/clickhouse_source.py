@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pyflare_proto.errors import NotFoundError, UsageError
 from pyflare_proto.record import COLUMNS
-from pyflare_storage.aggregates import Aggregate, key_name
+from pyflare_storage.aggregates import key_name
 from pyflare_storage.base_source import BaseSource, Ordering, Question, polars_type
 from pyflare_storage.clickhouse_engines import Engine, open_engine
 from pyflare_storage.clickhouse_expressions import SqlCompiler
@@ -182,15 +182,12 @@ class ClickHouseSource(BaseSource):
         statement = f"SELECT {', '.join(inner)} {self._from(sql, question.where)}"
         if keys:
             statement += f" GROUP BY {', '.join(keys)}"
-        outer = [*keys, *(_finished(sql, a, name) for name, a in values.items())]
+        # Final values stand under names of their own: `a0` is what they are made of.
+        finals = {f"v{name[1:]}": sql.finish(a, name) for name, a in values.items()}
+        outer = [*keys, *(f"{final} AS {name}" for name, final in finals.items())]
         statement = f"SELECT {', '.join(outer)} FROM ({statement})"
-        names = dict(
-            zip(
-                [*(key_name(key) for key in keys.values()), *question.aggregates],
-                [*keys, *values],
-                strict=True,
-            )
-        )
+        shown = [*(key_name(key) for key in keys.values()), *question.aggregates]
+        names = dict(zip(shown, [*keys, *finals], strict=True))
         if question.order.names:
             columns = (names[name] for name in question.order.names)
             statement += f" ORDER BY {_order(columns, question.order.descending)}"
@@ -216,11 +213,6 @@ class ClickHouseSource(BaseSource):
             f"ORDER BY {hashed}, trace_id, span_id LIMIT {sql.bind(n)}"
         )
         return self._frame(self._engine.query(statement, sql.parameters), columns)
-
-
-def _finished(sql: SqlCompiler, aggregate: Aggregate, name: str) -> str:
-    final = sql.finish(aggregate, name)
-    return name if final == name else f"{final} AS {name}_final"
 
 
 def _order(columns: Iterator[str], descending: tuple[bool, ...]) -> str:
