@@ -61,11 +61,12 @@ class Sampler:
     whose last 56 bits are all below any T: the plain rule would keep none. The
     random flag cannot tell them, as the usual exporters do not send the flags. So
     an id is taken as evidently not random when neither flag, `th` nor `rv` is there
-    and three of its last seven bytes are zero (2e-6 of random ids) or at most eight
-    of its sixteen bytes are distinct (3e-8): then R is a hash of the id, which is
-    added as `rv` so that later samplers decide alike. This depends on the id
-    alone, so that all processes agree. A random prefix of more than 12 bytes before
-    a short counter is not seen; mode `fnv` serves such ids.
+    and three of its last seven bytes are zero (2e-6 of random ids), or bytes 12 and 13
+    counted from 0 are (2e-5: a counter of 32 bits below 65,536), or at most ten of its
+    sixteen bytes are distinct (6e-7): then R is a hash of the id, which is added as
+    `rv` so that later samplers decide alike. This depends on the id alone, so that all
+    processes agree. A larger counter behind twelve bytes that look random is not seen;
+    mode `fnv` serves such ids.
 
     **Mode `fnv`** hashes the whole id (FNV-1a, 64 bits, finished with fmix64
     because FNV's high bits do not see a counter at the end) and keeps it below
