@@ -126,7 +126,7 @@ def _export(traffic: Traffic, endpoint: str) -> None:
             raise SourceUnavailableError(
                 f"{endpoint} did not take the spans", hint="pyflare doctor"
             )
-    exporter.shutdown()  # type: ignore[no-untyped-call]  # the exporter ships no types
+    exporter.shutdown()
 
 
 def _report(folder: Path, traffic: Traffic) -> dict[str, Any]:

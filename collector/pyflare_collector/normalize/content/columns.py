@@ -39,7 +39,7 @@ class Merged:
         """Return (n,) the column, null where no value was given."""
         if self.open.all():
             # The stubs list each type by itself.
-            nothing: Column = pa.nulls(len(self.open), self._kind)  # type: ignore[call-overload]
+            nothing: Column = pa.nulls(len(self.open), self._kind)
             return nothing
         return take(pa.concat_arrays(self._pieces), self._place, self._place < 0)
 
