@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from urllib.parse import unquote, urlsplit
@@ -23,12 +25,12 @@ from pyflare_storage.clickhouse_expressions import Parameter
 from pyflare_storage.clickhouse_schema import READ_SETTINGS, WRITE_SETTINGS
 
 if TYPE_CHECKING:
-    from chdb.session import Session
     from clickhouse_connect.driver.client import Client
 
 __all__ = ["ChdbEngine", "Engine", "ServerEngine", "open_engine"]
 
 _CODE = re.compile(r"(?:Code: |error code )(\d+)")
+_SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([\w ]+)")
 _UNKNOWN_TABLE, _UNKNOWN_DATABASE = 60, 81
 _AUTHENTICATION = {192, 193, 194, 516}
 _NO_ROOM = {243, 74, 76, 75}
@@ -81,9 +83,13 @@ def _raise(error: Exception, url: str) -> NoReturn:
         ) from error
     if code in _NO_ROOM:
         raise StorageError(f"{url} takes no data: {short}") from error
-    raise SourceUnavailableError(
-        f"{url} failed: {short}", hint=None if code else "is the server running there?"
-    ) from error
+    if code is None:
+        cause = _SYSTEM_ERROR.search(text)
+        raise SourceUnavailableError(
+            f"cannot reach {url}: {cause[1] if cause else short}",
+            hint="is the server running there?",
+        ) from error
+    raise SourceUnavailableError(f"{url} failed: {short}") from error
 
 
 def _escaped(value: Parameter) -> str:
@@ -100,6 +106,29 @@ def _escaped(value: Parameter) -> str:
     if isinstance(value, list):
         return f"[{','.join(_escaped(v) for v in value)}]"
     return repr(value)
+
+
+class _Stream(Protocol):
+    """An answer of the embedded engine that comes block by block."""
+
+    def record_batch(self) -> Iterable[pa.RecordBatch]: ...
+    def close(self) -> None: ...
+
+
+class _Inserter(Protocol):
+    """An insert of the embedded engine that is fed with bytes."""
+
+    def append(self, data: bytes) -> object: ...
+    def finish(self) -> object: ...
+
+
+class _Session(Protocol):
+    """What is used of `chdb.session.Session`, which has no annotations."""
+
+    def query(self, sql: str, fmt: str = ..., *, params: Mapping[str, str] = ...) -> pa.Table: ...
+    def send_query(self, sql: str, fmt: str, *, params: Mapping[str, str]) -> _Stream: ...
+    def send_insert(self, sql: str, fmt: str) -> AbstractContextManager[_Inserter]: ...
+    def close(self) -> None: ...
 
 
 class ChdbEngine:
@@ -122,13 +151,13 @@ class ChdbEngine:
     def __init__(self, folder: Path, url: str, *, create: bool = False) -> None:
         self._url = url
         self._folder = folder.resolve()
-        self._session: Session | None = None
+        self._session: _Session | None = None
         if not create and not self._folder.is_dir():
             raise NotFoundError(
                 f"no folder {folder}", hint=f"make it: pyflare load --source DIR --to {url}"
             )
         try:
-            from chdb.session import Session
+            from chdb import session
         except ImportError as error:
             raise UsageError(
                 "chdb:// needs the embedded engine, which is not installed",
@@ -143,7 +172,8 @@ class ChdbEngine:
                 )
             try:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._session = Session(str(self._folder))
+                create_session: Callable[[str], _Session] = session.Session
+                self._session = create_session(str(self._folder))
             except OSError as error:
                 raise StorageError(f"cannot make {folder}: {error.strerror}") from error
             except Exception as error:
@@ -153,7 +183,7 @@ class ChdbEngine:
                 ) from error
             self._open_folders[self._folder] = self._open_folders.get(self._folder, 0) + 1
 
-    def _running(self) -> Session:
+    def _running(self) -> _Session:
         if self._session is None:
             raise UsageError(f"{self._url} is closed")
         return self._session
@@ -257,6 +287,8 @@ class ServerEngine:
         secure = parts.scheme == "clickhouses"
         self._url = url
         self._client: Client | None = None
+        # It logs each failure with its traceback; the error that is raised says it once.
+        logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
         with self._failures():
             self._client = clickhouse_connect.get_client(
                 host=parts.hostname or "localhost",

@@ -8,6 +8,7 @@ parameters (`{p0:String}`); identifiers come from the schema and are quoted.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 
 from pyflare_storage.aggregates import (
     Aggregate,
@@ -136,7 +137,7 @@ class SqlCompiler:
             f"{type_} IN ('Int64', 'UInt64', 'Bool'), JSONExtractRaw({at}), NULL)"
         )
 
-    def condition(self, expr: Expr) -> str:
+    def condition(self, expr: Expr) -> str:  # noqa: PLR0911  # one return a kind of condition
         """Return a condition."""
         match expr:
             case And(terms):
@@ -289,11 +290,17 @@ class SqlCompiler:
 
     def sample_hash(self, seed: int) -> str:
         """Return the hash of `polars_expressions.PolarsCompiler.sample_hash`."""
+        names = (f"m{i}" for i in count())
+
+        def shifted(x: str, bits: int) -> str:
+            # Each step is written once, under a name: nested copies would double every time.
+            name = next(names)
+            return f"bitXor(({x} AS {name}), bitShiftRight({name}, {bits}))"
 
         def mixed(x: str) -> str:
-            for bits, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-                x = f"(bitXor({x}, bitShiftRight({x}, {bits})) * toUInt64({factor}))"
-            return f"bitXor({x}, bitShiftRight({x}, 31))"
+            x = f"{shifted(x, 30)} * toUInt64({0xBF58476D1CE4E5B9})"
+            x = f"{shifted(x, 27)} * toUInt64({0x94D049BB133111EB})"
+            return shifted(x, 31)
 
         def number(name: str) -> str:
             return f"reinterpretAsUInt64(reverse(unhex(substring({quoted(name)}, -16))))"

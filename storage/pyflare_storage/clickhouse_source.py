@@ -185,7 +185,8 @@ class ClickHouseSource(BaseSource):
         # Final values stand under names of their own: `a0` is what they are made of.
         finals = {f"v{name[1:]}": sql.finish(a, name) for name, a in values.items()}
         outer = [*keys, *(f"{final} AS {name}" for name, final in finals.items())]
-        statement = f"SELECT {', '.join(outer)} FROM ({statement})"
+        # Values are bound; names come from the schema and are quoted.
+        statement = f"SELECT {', '.join(outer)} FROM ({statement})"  # noqa: S608  # see above
         shown = [*(key_name(key) for key in keys.values()), *question.aggregates]
         names = dict(zip(shown, [*keys, *finals], strict=True))
         if question.order.names:
@@ -207,8 +208,9 @@ class ClickHouseSource(BaseSource):
             f"ORDER BY h, t, s LIMIT {sql.bind(n)}"
         )
         condition = "" if where is None else f"{sql.condition(where)} AND "
-        statement = (  # values are bound, names come from the schema and are quoted
-            f"SELECT {self._selected_sql(sql, columns)} FROM {self._table} FINAL "  # noqa: S608
+        statement = (
+            f"SELECT {self._selected_sql(sql, columns)} "  # noqa: S608  # as in _aggregate
+            f"FROM {self._table} FINAL "
             f"WHERE {condition}(trace_id, span_id) IN (SELECT t, s FROM ({chosen})) "
             f"ORDER BY {hashed}, trace_id, span_id LIMIT {sql.bind(n)}"
         )

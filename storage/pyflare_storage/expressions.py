@@ -321,7 +321,9 @@ def _resolve_pair(
     return right
 
 
-def resolve(expr: Expr, columns: Mapping[str, str]) -> Expr:
+def resolve(  # noqa: PLR0911  # one return a kind of condition
+    expr: Expr, columns: Mapping[str, str]
+) -> Expr:
     """Check a condition against the columns of a source, and give literals their types.
 
     Args:

@@ -59,16 +59,14 @@ def _value_end(data: NDArray[np.uint8], i: int, end: int) -> int:
 def _same(data: NDArray[np.uint8], start: int, stop: int, key: NDArray[np.uint8]) -> bool:
     if stop - start != len(key):
         return False
-    for j in range(len(key)):
+    for j in range(len(key)):  # noqa: SIM110  # numba compiles no generator
         if data[start + j] != key[j]:
             return False
     return True
 
 
 @njit(cache=True, nogil=True)
-def _find(
-    data: NDArray[np.uint8], i: int, end: int, key: NDArray[np.uint8]
-) -> tuple[int, int]:
+def _find(data: NDArray[np.uint8], i: int, end: int, key: NDArray[np.uint8]) -> tuple[int, int]:
     """Return start and stop of the value of `key` in the object within [i, end), else (0, 0)."""
     while i < end and data[i] != _OPEN_OBJECT:
         i += 1

@@ -150,7 +150,7 @@ class PolarsCompiler:
         column = pl.col(value.name)
         return column.fill_nan(None) if self._columns[value.name] == "float64" else column
 
-    def condition(self, expr: Expr) -> pl.Expr:
+    def condition(self, expr: Expr) -> pl.Expr:  # noqa: PLR0911  # one return a kind of condition
         """Return a condition."""
         match expr:
             case And(terms):

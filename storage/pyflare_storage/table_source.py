@@ -140,7 +140,7 @@ class TableSource(BaseSource):
                     for batch in shown.collect_batches(chunk_size=_BATCH_ROWS, engine="streaming"):
                         yielded = True
                         yield batch
-                return
+                return  # noqa: TRY300  # in an else the files would be let go before
             except NotFoundError:
                 if yielded or self._location.folder is None or attempt == _ATTEMPTS - 1:
                     raise

@@ -269,7 +269,7 @@ class _Parser:
                 self._next -= 1
                 self._fail("a comparison with null (write `is null`)")
         self._next -= 1
-        self._fail("expected a column or a value")
+        raise self._error("expected a column or a value", token.position)
 
     def _name(self, token: _Token) -> Operand:
         if token.text in self._columns and not (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -21,7 +22,11 @@ _STATISTICS = [
     c.name for c in COLUMNS if c.name not in _LONG and not c.type.startswith(("list", "json"))
 ]
 """Columns that readers filter by."""
-_TIMES = dict.fromkeys(("start_time", "end_time"), "DELTA_BINARY_PACKED")
+_PER_COLUMN: dict[str, Any] = {  # lists of columns, which some stubs of pyarrow do not know
+    "use_dictionary": _DICTIONARY,
+    "write_statistics": _STATISTICS,
+    "column_encoding": dict.fromkeys(("start_time", "end_time"), "DELTA_BINARY_PACKED"),
+}
 
 
 def as_record(frame: pl.DataFrame) -> pa.Table:
@@ -57,15 +62,14 @@ class SpanWriter:
                 arrow_schema(),
                 compression="zstd",
                 compression_level=3,
-                use_dictionary=_DICTIONARY,  # type: ignore[arg-type]  # the stubs know no list
-                column_encoding=_TIMES,
-                write_statistics=_STATISTICS,
+                **_PER_COLUMN,
                 store_schema=False,
             )
         except OSError as error:
             raise self._failed(error) from error
-        metadata = arrow_schema().metadata
-        self._writer.add_key_value_metadata(metadata)  # type: ignore[arg-type]  # takes bytes
+        self._writer.add_key_value_metadata(
+            {key.decode(): value.decode() for key, value in arrow_schema().metadata.items()}
+        )
 
     def write(self, frame: pl.DataFrame) -> None:
         """Append spans, sorted by start time, as one row group.
