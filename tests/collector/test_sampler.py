@@ -16,7 +16,7 @@ from pyflare_collector.config import KeepRule, SamplerConfig, SamplerStrategy
 from pyflare_collector.sampler import RuleCount, Sampler, SamplingDecision, SpanView
 from pyflare_collector.sampler.cache import DecisionCache
 from pyflare_proto.errors import ConfigError, InvalidDataError
-from tests.collector.sampler_helpers import TestSpan, batch_of, counter_ids, ids_batch, span
+from tests.collector.sampler_spans import TestSpan, batch_of, counter_ids, ids_batch, span
 
 STRATEGIES: tuple[SamplerStrategy, ...] = (
     "always_on", "always_off", "probabilistic", "rate_limiting", "parent_based", "composite",
@@ -99,7 +99,7 @@ def test_another_process_decides_alike(mode: str) -> None:
     code = (
         "from pyflare_collector.sampler import Sampler; "
         "from pyflare_collector.config import SamplerConfig; "
-        "from tests.collector.sampler_helpers import ids_batch, counter_ids; "
+        "from tests.collector.sampler_spans import ids_batch, counter_ids; "
         f"c = SamplerConfig(strategy='probabilistic', probability=0.3, mode={mode!r}); "
         "keep = Sampler(c).sample(ids_batch(counter_ids(500))).keep; "
         "print(''.join('01'[k] for k in keep.tolist()))"

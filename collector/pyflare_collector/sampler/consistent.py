@@ -61,11 +61,11 @@ def probability_to_threshold(probability: float, precision: int = FULL_PRECISION
         return MAX_THRESHOLD
     if share >= 1:
         return 0
-    digits = FULL_PRECISION
-    if precision < FULL_PRECISION:
-        digits = max(1, min(12, precision + math.frexp(probability)[1] // -4))
+    if precision >= FULL_PRECISION:
+        return min(MAX_THRESHOLD - round(share * MAX_THRESHOLD), MAX_THRESHOLD - 1)
+    digits = max(1, min(12, precision + math.frexp(probability)[1] // -4))
     step = 1 << 4 * (FULL_PRECISION - digits)
-    steps = math.floor((1 - share) * (1 << 4 * digits) + Fraction(1, 2))
+    steps = math.floor((1 - share) * (MAX_THRESHOLD // step) + Fraction(1, 2))
     return min(steps * step, MAX_THRESHOLD - step)
 
 
