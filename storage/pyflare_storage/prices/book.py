@@ -5,7 +5,8 @@ multiplied; the resolutions are kept in bounded tables because model names come
 from outside. The order of the search:
 
 1. The user's table: the response model, then the request model, as they are and
-   without prefixes.
+   without prefixes. An entry for a provider holds where the span or the name says
+   so, or where neither names one and the model is one of that provider's own.
 2. genai-prices at the span's end time, in the same order: the names as they are;
    without prefixes (`openai/`, `models/`, `us.`), where a provider that the name
    itself names counts more than the span's; the base of a fine-tuned model; the
@@ -154,7 +155,8 @@ class PriceBook:
         for candidate in names:
             if candidate.approximate:
                 continue
-            sellers = {given, candidate.provider or given}
+            named = candidate.provider or given or guess_provider(candidate.name)
+            sellers = {given, named}
             for entry in self.overrides:
                 if entry.applies(candidate.name, sellers, call.ordinal, tier, batch=batch):
                     return DayPrices((0,), (entry.card,))
