@@ -1,20 +1,22 @@
-"""Consistent probability sampling: thresholds, tracestate, and ids that are not random."""
+"""OpenTelemetry's thresholds, randomness and tracestate, against vectors and the SDK."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace._sampling_experimental import (
     composable_traceid_ratio_based,
     composite_sampler,
 )
+from opentelemetry.sdk.trace._sampling_experimental._trace_state import OtelTraceState
+from opentelemetry.sdk.trace._sampling_experimental._util import calculate_threshold
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import TraceState
 
-from pyflare_collector.config import SamplerConfig, SamplerMode
-from pyflare_collector.sampler import Sampler, SamplingDecision
+from pyflare_collector.config import SamplerConfig
+from pyflare_collector.sampler import Sampler
 from pyflare_collector.sampler.consistent import (
     MAX_THRESHOLD,
     format_threshold,
@@ -23,40 +25,11 @@ from pyflare_collector.sampler.consistent import (
     threshold_to_probability,
     update_trace_state,
 )
-from tests.collector.sampler_helpers import (
-    TestSpan,
-    batch_of,
-    counter_ids,
-    id_families,
-    ids_batch,
-    span,
-)
+from pyflare_collector.sampler.working import Working
+from tests.collector.sampler_helpers import S, batch_of, ids_batch, random_ids
 
-MODES: tuple[SamplerMode, ...] = ("consistent", "fnv")
-FAMILIES = id_families(50_000)
-PROBABILITY = st.floats(2**-56, 1.0)
-IDS = st.binary(min_size=16, max_size=16).filter(any)
-RANDOM_VALUES = st.integers(0, MAX_THRESHOLD - 1)
-
-
-def probabilistic(probability: float, mode: SamplerMode = "consistent") -> Sampler:
-    """Return a probabilistic sampler."""
-    return Sampler(SamplerConfig(strategy="probabilistic", probability=probability, mode=mode))
-
-
-def decide(probability: float, *spans: TestSpan) -> SamplingDecision:
-    """Return the decision in the mode `consistent`."""
-    return probabilistic(probability).sample(batch_of(spans))
-
-
-def state_of(decision: SamplingDecision, row: int = 0) -> str | None:
-    """Return the new tracestate of a span, None where it stays."""
-    states = decision.trace_state
-    value = None if states is None else states[row]
-    return None if value is None else value.decode()
-
-
-# Precision 3, 4 and 5 of the table "1-in-N" of the specification's supplement.
+THRESHOLDS = st.integers(0, MAX_THRESHOLD - 1)
+# The table of 1-in-N sampling in the specification: N, then `th` at precision 3, 4 and 5.
 ONE_IN_N = [
     (1, "0", "0", "0"),
     (2, "8", "8", "8"),
@@ -67,7 +40,7 @@ ONE_IN_N = [
     (10, "e66", "e666", "e6666"),
     (16, "f", "f", "f"),
     (100, "fd71", "fd70a", "fd70a4"),
-    (1_000, "ffbe7", "ffbe77", "ffbe76d"),
+    (1000, "ffbe7", "ffbe77", "ffbe76d"),
     (10_000, "fff972", "fff9724", "fff97247"),
     (100_000, "ffff584", "ffff583a", "ffff583a5"),
     (1_000_000, "ffffef4", "ffffef39", "ffffef391"),
@@ -75,284 +48,210 @@ ONE_IN_N = [
 
 
 @pytest.mark.parametrize(("n", "three", "four", "five"), ONE_IN_N)
-def test_thresholds_of_one_in_n(n: int, three: str, four: str, five: str) -> None:
-    """The threshold of 1/N, written with 3, 4 and 5 digits, is the specification's."""
-    written = [format_threshold(probability_to_threshold(1 / n, digits)) for digits in (3, 4, 5)]
-
+def test_thresholds_are_those_of_the_specification(
+    n: int, three: str, four: str, five: str
+) -> None:
+    """One in N, at three precisions, as the specification's table has it."""
+    written = [format_threshold(probability_to_threshold(1 / n, p)) for p in (3, 4, 5)]
     assert written == [three, four, five]
 
 
-@given(numerator=st.integers(1, 2**53))
-def test_a_threshold_is_exact_where_the_probability_can_be_written(numerator: int) -> None:
-    """A share p = k/2^56 gives T = 2^56 - k and comes back: nothing passes through float32."""
-    threshold = probability_to_threshold(numerator / 2**56)
-
-    assert threshold == MAX_THRESHOLD - numerator
-    assert threshold_to_probability(threshold) == numerator / 2**56
-
-
-def test_probabilities_that_single_precision_would_move() -> None:
-    """1/3 keeps its 53 bits: T is round(2/3 * 2^56), not that of float32's third."""
-    third = probability_to_threshold(1 / 3)
-
-    assert abs(third * 3 - 2 * MAX_THRESHOLD) < 3 * 8
-    assert third != probability_to_threshold(float(np.float32(1 / 3)))
-
-
-@given(threshold=RANDOM_VALUES)
-def test_th_round_trip(threshold: int) -> None:
-    """Every threshold survives being written and read, in 1 to 14 digits."""
-    text = format_threshold(threshold)
-
-    assert 1 <= len(text) <= 14
-    assert parse_trace_state(f"a=1,ot=th:{text}").threshold == threshold
-
-
-@given(a=PROBABILITY, b=PROBABILITY)
-def test_thresholds_fall_as_probabilities_rise(a: float, b: float) -> None:
-    """A larger probability never has the larger threshold."""
-    low, high = sorted((a, b))
-
-    assert probability_to_threshold(low) >= probability_to_threshold(high)
+@given(st.floats(2**-56, 1))
+def test_full_precision_agrees_with_the_sdk(probability: float) -> None:
+    """All 56 bits of the threshold are what opentelemetry-sdk computes."""
+    assert probability_to_threshold(probability) == calculate_threshold(probability)
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["ot=th:", "ot=th:xyz", "ot=th:123456789abcdef", "ot=th:C", "ot=rv:12", "ot=th", "o=th:8",
-     "ot=a:" + "x" * 260 + ";th:8"],
-)  # fmt: skip
-def test_malformed_state_counts_as_absent(text: str) -> None:
-    """What is no valid `th` or `rv` is read as none, in Python and in the kernel."""
-    assert parse_trace_state(text) == (None, None)
-    assert decide(1.0, span(state=text)).probability.tolist() == [1.0]
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    ids=st.lists(IDS, min_size=1, max_size=6),
-    numerator=st.integers(0, 2**20),
-    random_values=st.lists(st.none() | RANDOM_VALUES, min_size=6, max_size=6),
+    ("probability", "threshold"),
+    [(0.0, MAX_THRESHOLD), (1.0, 0), (2**-56, MAX_THRESHOLD - 1), (1e-300, MAX_THRESHOLD - 1)],
 )
-def test_decides_and_writes_as_opentelemetry_does(
-    ids: list[bytes], numerator: int, random_values: list[int | None]
+def test_the_ends_are_exact(probability: float, threshold: int) -> None:
+    """Nothing, everything, and the smallest share that is more than nothing."""
+    assert probability_to_threshold(probability) == threshold
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from([1, 3, 5, 12, 14]))
+def test_a_larger_share_has_no_larger_threshold(a: float, b: float, precision: int) -> None:
+    """Thresholds fall as probabilities rise: whoever is kept at p is kept at every more."""
+    low, high = sorted((a, b))
+    assert probability_to_threshold(low, precision) >= probability_to_threshold(high, precision)
+
+
+@given(THRESHOLDS, st.none() | THRESHOLDS)
+def test_what_is_written_is_read_back_by_us_and_by_the_sdk(
+    threshold: int, randomness: int | None
 ) -> None:
-    """For marked ids the decision and the tracestate are those of the SDK's own sampler."""
-    probability = numerator / 2**20
+    """`th` and `rv` survive the way through a tracestate, here and in opentelemetry-sdk."""
+    text = update_trace_state("", threshold, randomness)
+    assert parse_trace_state(text) == (threshold, randomness)
+    theirs = OtelTraceState.parse(TraceState.from_header([text]))
+    assert theirs.threshold == threshold
+    assert theirs.random_value == (-1 if randomness is None else randomness)
+    assert threshold_to_probability(threshold) == (2**56 - threshold) / 2**56
+
+
+@pytest.mark.parametrize(
+    ("text", "threshold", "randomness"),
+    [
+        ("", None, None),
+        ("ot=th:8", 2**55, None),
+        ("ot=th:0", 0, None),
+        ("a=1, ot=rv:00000000000001;th:c ,b=2", 3 * 2**54, 1),
+        ("ot=x:1;th:8;y:2", 2**55, None),
+        ("ot=th:", None, None),
+        ("ot=th:8F", None, None),
+        ("ot=th:fffffffffffffff", None, None),
+        ("ot=rv:123", None, None),
+        ("ot=th:8;rv:zz000000000000", 2**55, None),
+        ("xot=th:8", None, None),
+        ("ot=" + "a:1;" * 70 + "th:8", None, None),
+        ("ot", None, None),
+        (",,=,ot=th:8", 2**55, None),
+        ("ot=th:+8", None, None),
+        ("ot=th: 8", None, None),
+    ],
+)
+def test_tracestates_in_the_wild(text: str, threshold: int | None, randomness: int | None) -> None:
+    """Malformed parts count as absent; order, spaces and other entries do not matter."""
+    assert parse_trace_state(text) == (threshold, randomness)
+    assert compiled(text) == (threshold, randomness)
+
+
+PIECES = st.sampled_from(
+    ["ot=", "th:", "rv:", "8", "c", "00000000000001", "ffffffffffffff", ";", ",", " ", "\t", "=",
+     ":", "F", "x", "a:1"]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=14).map("".join))
+def test_the_compiled_parser_reads_what_the_plain_one_reads(text: str) -> None:
+    """Any arrangement of the pieces of a tracestate means the same to both parsers."""
+    assert compiled(text) == parse_trace_state(text)
+
+
+def compiled(text: str) -> tuple[int | None, int | None]:
+    """Return what the kernel reads; the id's own randomness is the largest, so none is erased."""
+    if not text:
+        return None, None
+    work = Working(batch_of([S(b"\xff" * 15 + b"\xfe", state=text)]), "consistent")
+    threshold, explicit = int(work.incoming[0]), int(work.explicit[0])
+    if threshold == -2:
+        threshold = parse_trace_state(text).threshold or 0
+    return (None if threshold < 0 else threshold), (None if explicit < 0 else explicit)
+
+
+@pytest.mark.parametrize(
+    ("before", "threshold", "randomness", "after"),
+    [
+        ("a=1", 2**55, None, "ot=th:8,a=1"),
+        ("a=1,ot=th:8;p:2;rv:00000000000001,b=2", 3 * 2**54, 7,
+         "ot=th:c;rv:00000000000001;p:2,a=1,b=2"),
+        ("ot=th:8,a=1", None, None, "a=1"),
+        ("ot=th:8;p:2", None, None, "ot=p:2"),
+        ("ot=th:8", None, None, ""),
+        ("", None, 5, "ot=rv:00000000000005"),
+    ],
+)  # fmt: skip
+def test_a_tracestate_is_rewritten_without_losing_other_entries(
+    before: str, threshold: int | None, randomness: int | None, after: str
+) -> None:
+    """`th` changes, `rv` is never overwritten, other sub-keys and members stay."""
+    assert update_trace_state(before, threshold, randomness) == after
+
+
+def test_a_tracestate_stays_within_its_limits() -> None:
+    """At most 256 characters in `ot` and 32 members, the sampling values first."""
+    long = "ot=" + ";".join(f"k{i}:{'v' * 20}" for i in range(10))
+    entry = update_trace_state(long, 1, 2).removeprefix("ot=")
+    assert len(entry) <= 256
+    assert entry.startswith("th:00000000000001;rv:00000000000002;k0:")
+    many = ",".join(f"m{i}=1" for i in range(32))
+    members = update_trace_state(many, 1, None).split(",")
+    assert len(members) == 32
+    assert members[0] == "ot=th:00000000000001"
+
+
+@pytest.mark.parametrize("probability", [0.5, 0.1, 0.01])
+def test_decisions_on_random_ids_are_those_of_the_sdk(probability: float) -> None:
+    """The collector keeps exactly the traces that opentelemetry-sdk would, with its `th`."""
+    ids = random_ids(2000)
+    decision = Sampler(SamplerConfig("probabilistic", probability=probability)).sample(
+        ids_batch(ids)
+    )
     oracle = composite_sampler(composable_traceid_ratio_based(probability))
-    states = ["" if rv is None else f"ot=rv:{rv:014x}" for rv in random_values]
-    spans = [span(i, state=s, flags=0x03) for i, s in zip(ids, states, strict=False)]
-    decision = decide(probability, *spans)
-    for row, item in enumerate(spans):
-        before = TraceState.from_header([item.state]) if item.state else None
-        expected = oracle.should_sample(
-            None, int.from_bytes(item.trace, "big"), "span", trace_state=before
-        )
-        assert decision.keep[row] == (expected.decision is Decision.RECORD_AND_SAMPLE)
-        if decision.keep[row] and probability < 1:
-            assert expected.trace_state is not None
-            assert state_of(decision, row) == expected.trace_state.to_header()
+    states = decision.trace_state
+    assert states is not None
+    for trace, keep, state in zip(ids, decision.keep, states, strict=True):
+        result = oracle.should_sample(None, int.from_bytes(trace), "name")
+        assert keep == (result.decision == Decision.RECORD_AND_SAMPLE)
+        if keep:
+            assert state is not None
+            assert result.trace_state is not None
+            assert state.decode() == result.trace_state.to_header()
 
 
-@settings(max_examples=60, deadline=None)
-@given(probability=PROBABILITY, upstream=RANDOM_VALUES, rv=RANDOM_VALUES)
-def test_equalizing_never_lowers_a_threshold(probability: float, upstream: int, rv: int) -> None:
-    """The final threshold is the larger of both; `rv` and what others wrote stay."""
-    state = f"x=1,ot=th:{format_threshold(upstream)};rv:{rv:014x};q:7"
-    decision = decide(probability, span(state=state))
-    own = probability_to_threshold(probability)
-    before = upstream if rv >= upstream else 0
-    final = max(before, own)
-
-    assert decision.keep[0] == (rv >= final)
+@given(THRESHOLDS, THRESHOLDS, st.floats(0.001, 1))
+def test_equalizing_never_lowers_a_threshold(incoming: int, randomness: int, p: float) -> None:
+    """The final threshold is the larger of both, and the probability is its own."""
+    state = update_trace_state("", incoming, randomness)
+    decision = Sampler(SamplerConfig("probabilistic", probability=p)).sample(
+        batch_of([S(5, state=state)])
+    )
+    own = probability_to_threshold(p)
+    consistent = randomness >= incoming
+    final = max(incoming, own) if consistent else own
+    assert bool(decision.keep[0]) == (randomness >= final)
+    assert decision.probability[0] == threshold_to_probability(final)
     if decision.keep[0]:
-        assert decision.probability[0] == threshold_to_probability(final)
-        after = state_of(decision) or state
-        written = parse_trace_state(after)
-        assert written.randomness == rv
-        assert (0 if written.threshold is None else written.threshold) == final
-        assert after.endswith("x=1") == (after != state)
-        assert "q:7" in after
+        changed = decision.trace_state
+        after = state if changed is None or changed[0] is None else changed[0].decode()
+        expected = final if consistent or own else None
+        assert parse_trace_state(after) == (expected, randomness)
 
 
-def test_a_threshold_that_contradicts_the_randomness_is_erased() -> None:
-    """`th:8` on a span with R = 0 cannot be true: it is dropped from the state and not counted."""
-    decision = decide(1.0, span(state="ot=th:8;rv:00000000000000"))
-
-    assert decision.keep.tolist() == [True]
-    assert decision.probability.tolist() == [1.0]
-    assert state_of(decision) == "ot=rv:00000000000000"
-
-
-def test_always_on_counts_the_share_of_samplers_upstream() -> None:
-    """`th:c` is 25 %: kept with that probability, the tracestate untouched."""
-    sampler = Sampler(SamplerConfig(strategy="always_on"))
-    spans = [span(1, state="ot=th:c;rv:ff000000000000"), span(2)]
-    decision = sampler.sample(batch_of(spans))
-
-    assert decision.keep.tolist() == [True, True]
+@pytest.mark.parametrize("mode", ["consistent", "fnv"])
+def test_an_upstream_probability_multiplies_in_when_everything_is_kept(mode: str) -> None:
+    """`always_on` after a sampler of 1/4: the span stands for four, the tracestate stays."""
+    state = "ot=th:c;rv:ff000000000000"
+    decision = Sampler(SamplerConfig("always_on", mode=mode)).sample(  # type: ignore[arg-type]  # one of two literals
+        batch_of([S(1, state=state), S(2)])
+    )
     assert decision.probability.tolist() == [0.25, 1.0]
     assert decision.trace_state is None
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("name", "ids"), FAMILIES, ids=[name for name, _ in FAMILIES])
-def test_share_of_any_family_of_ids(name: str, ids: np.ndarray, mode: SamplerMode) -> None:
-    """At p = 0.1 a tenth is kept of random ids and of counters alike (4.5 sigma of 50,000).
-
-    sigma = sqrt(0.1 * 0.9 / 50000) = 0.00134.
-    """
-    decision = probabilistic(0.1, mode).sample(ids_batch(ids))
-
-    assert abs(decision.keep.mean() - 0.1) < 0.006, name
-    assert np.allclose(decision.probability[decision.keep], 0.1)
+def test_an_inconsistent_threshold_is_erased() -> None:
+    """A span below its own `th` cannot have been sampled by it: the claim is dropped."""
+    state = "ot=th:8;rv:00000000000000"
+    decision = Sampler(SamplerConfig("always_on")).sample(batch_of([S(1, state=state)]))
+    assert decision.probability.tolist() == [1.0]
+    assert decision.trace_state == [b"ot=rv:00000000000000"]
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("name", "ids"), FAMILIES, ids=[name for name, _ in FAMILIES])
-def test_kept_ids_are_spread_evenly(name: str, ids: np.ndarray, mode: SamplerMode) -> None:
-    """The kept ones of 50 runs of 1000 ids follow the binomial law: chi-square, 49 degrees.
-
-    The 1e-6 quantiles of chi-square with 50 degrees of freedom are 13.2 and 119.
-    """
-    keep = probabilistic(0.1, mode).sample(ids_batch(ids)).keep
-    runs = keep.reshape(50, 1000).sum(axis=1)
-    statistic = float(((runs - 100.0) ** 2 / (1000 * 0.1 * 0.9)).sum())
-
-    assert 13.2 < statistic < 119, (name, statistic)
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("name", "ids"), FAMILIES, ids=[name for name, _ in FAMILIES])
-def test_a_larger_share_holds_the_smaller(name: str, ids: np.ndarray, mode: SamplerMode) -> None:
-    """What is kept at p is kept at every larger p."""
-    batch = ids_batch(ids)
-    before = np.zeros(len(ids), np.bool_)
-    for probability in (0.0, 1e-6, 0.01, 0.1, 0.5, 0.999, 1.0):
-        keep = probabilistic(probability, mode).sample(batch).keep
-        assert not (before & ~keep).any(), name
-        before = keep
-    assert before.all()
-
-
-@pytest.mark.parametrize("mode", MODES)
-@settings(max_examples=60, deadline=None)
-@given(a=PROBABILITY, b=PROBABILITY, ids=st.lists(IDS, min_size=1, max_size=20))
-def test_monotone_in_p(a: float, b: float, ids: list[bytes], mode: SamplerMode) -> None:
-    """For any two probabilities and any ids, the smaller set lies in the larger."""
-    low, high = sorted((a, b))
-    batch = batch_of([span(i) for i in ids])
-
-    less = probabilistic(low, mode).sample(batch).keep
-    more = probabilistic(high, mode).sample(batch).keep
-
-    assert not (less & ~more).any()
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_zero_and_one_are_exact(mode: SamplerMode) -> None:
-    """The share 0 keeps nothing and 1 everything, ids of all ones or almost all zeros included."""
-    ids = np.concatenate(
-        [
-            np.full((1, 16), 255, np.uint8),
-            counter_ids(300),
-            np.random.default_rng(5).integers(0, 256, (2000, 16)).astype(np.uint8),
-        ]
+def test_fnv_multiplies_with_what_is_upstream_and_erases_its_threshold() -> None:
+    """The two samplings are independent: 1/4 of 1/2 is 1/8, which no `th` can say."""
+    state = "ot=th:c;rv:ff000000000000"
+    decision = Sampler(SamplerConfig("probabilistic", "fnv", 0.5)).sample(
+        batch_of([S(i, state=state) for i in range(64)])
     )
-    batch = ids_batch(ids)
-
-    assert not probabilistic(0.0, mode).sample(batch).keep.any()
-    everything = probabilistic(1.0, mode).sample(batch)
-    assert everything.keep.all()
-    assert (everything.probability == 1).all()
-    assert everything.trace_state is None
+    assert np.unique(decision.probability[decision.keep]).tolist() == [0.125]
+    assert {s for s in decision.trace_state or [] if s} == {b"ot=rv:ff000000000000"}
+    assert 16 < decision.keep.sum() < 48
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("name", "ids"), FAMILIES, ids=[name for name, _ in FAMILIES])
-def test_a_sampler_behind_decides_alike(name: str, ids: np.ndarray, mode: SamplerMode) -> None:
-    """A consistent sampler behind, at the same or a larger p, keeps all that was kept.
-
-    The tracestate that was written is what it goes by, with counters and in mode fnv too.
-    """
-    first = probabilistic(0.1, mode).sample(ids_batch(ids[:2000]))
-    states = first.trace_state
-    assert states is not None
-    rows = np.flatnonzero(first.keep)
-    assert len(rows) > 100
-    spans = [span(ids[row].tobytes(), state=(states[row] or b"").decode()) for row in rows]
-    for later in (0.1, 0.4, 1.0):
-        decision = probabilistic(later).sample(batch_of(spans))
-        assert decision.keep.all(), name
-        assert np.allclose(decision.probability, 0.1, rtol=1e-12)
-    narrower = probabilistic(0.05).sample(batch_of(spans))
-    assert 0.3 < narrower.keep.mean() < 0.7
-    assert np.allclose(narrower.probability, 0.05, rtol=1e-12)
-
-
-@pytest.mark.parametrize("later", [0.1, 0.6])
-def test_ids_that_are_marked_random_are_not_hashed(later: float) -> None:
-    """With the random flag the last 56 bits are R, whatever they look like: no `rv` is written."""
-    kept = b"\x11" * 9 + b"\xff" * 7
-    dropped = b"\x11" * 9 + b"\x00" * 6 + b"\x01"
-    decision = decide(later, span(kept, flags=0x02), span(dropped, flags=0x02))
-
-    assert decision.keep.tolist() == [True, False]
-    assert state_of(decision) == f"ot=th:{format_threshold(probability_to_threshold(later))}"
-
-
-def test_fnv_beside_a_sampler_upstream() -> None:
-    """Mode fnv is independent of `th`: probabilities multiply, the state no longer says `th`."""
-    ids = np.random.default_rng(8).bytes(16 * 4000)
-    spans = [
-        span(ids[i : i + 16], state="ot=th:8;rv:ffffffffffffff")
-        for i in range(0, len(ids), 16)
-    ]  # fmt: skip
-    decision = probabilistic(0.5, "fnv").sample(batch_of(spans))
-
-    assert 0.45 < decision.keep.mean() < 0.55
-    assert set(decision.probability[decision.keep].tolist()) == {0.25}
-    row = int(np.flatnonzero(decision.keep)[0])
-    assert state_of(decision, row) == "ot=rv:ffffffffffffff"
-
-
-def test_the_random_flag_reaches_the_kernel_from_the_wire() -> None:
-    """The flags field of OTLP carries more than the W3C byte: its remote bits do not disturb."""
-    trace = b"\x11" * 9 + b"\xff" * 7
-    decision = decide(0.5, span(trace, flags=0x302), span(trace, flags=0x103))
-
-    assert decision.keep.tolist() == [True, True]
-    assert decision.randomness is None or (decision.randomness < 0).all()
-
-
-@given(
-    others=st.lists(st.sampled_from(["a=1", "vendor@x=y", "z=", " b=2 "]), max_size=4),
-    entry=st.sampled_from(["", "ot=p:3", "ot=th:4;p:3", "ot=rv:00000000000001;p:3", "ot=rv:zz"]),
-    threshold=st.none() | RANDOM_VALUES,
-    randomness=st.none() | RANDOM_VALUES,
-)
-def test_writing_a_state_keeps_what_others_wrote(
-    others: list[str], entry: str, threshold: int | None, randomness: int | None
-) -> None:
-    """Other members and sub-keys stay, `rv` is never overwritten, `ot` is the first member."""
-    before = ",".join([*others, *([entry] if entry else [])])
-    after = update_trace_state(before, threshold, randomness)
-    written = parse_trace_state(after)
-
-    assert written.threshold == threshold
-    known = parse_trace_state(before).randomness
-    assert written.randomness == (randomness if known is None else known)
-    assert ("p:3" in after) == ("p:3" in before)
-    rest = [member for member in after.split(",") if member and not member.startswith("ot=")]
-    assert rest == [member.strip() for member in others]
-    assert "ot=" not in after or after.startswith("ot=")
-
-
-def test_a_state_stays_within_its_limits() -> None:
-    """At most 256 characters in `ot` and 32 members, the newest first."""
-    long = ";".join(f"k{i}:{'x' * 20}" for i in range(10))
-    text = ",".join([f"ot={long}", *(f"m{i}=1" for i in range(32))])
-    after = update_trace_state(text, 1, None).split(",")
-
-    assert len(after) == 32
-    assert len(after[0]) <= len("ot=") + 256
-    assert after[0].startswith("ot=th:00000000000001;k0:")
+def test_fnv_writes_what_lets_later_samplers_decide_alike() -> None:
+    """With its `rv` a consistent sampler of the same share keeps all, one of half keeps fewer."""
+    ids = random_ids(4000)
+    first = Sampler(SamplerConfig("probabilistic", "fnv", 0.5)).sample(ids_batch(ids))
+    kept = [
+        S(trace, state=state.decode())
+        for trace, state in zip(ids, first.trace_state or [], strict=True)
+        if state is not None
+    ]
+    assert len(kept) == first.keep.sum()
+    again = Sampler(SamplerConfig("probabilistic", probability=0.5)).sample(batch_of(kept))
+    assert again.keep.all()
+    half = Sampler(SamplerConfig("probabilistic", probability=0.25)).sample(batch_of(kept))
+    assert 0.4 < half.keep.mean() < 0.6
+    assert set(half.probability[half.keep].tolist()) == {0.25}
