@@ -295,7 +295,8 @@ def enum_field(number: int) -> Writer:
 
 def write_message(parts: Parts, fields: Fields, value: object, level: int) -> None:
     """Append the known fields of a message; `level` is how deep it lies below the request."""
-    check_depth(level)
+    if level > MAX_DEPTH:
+        check_depth(level)
     if type(value) is not dict:
         expected("an object", value)
     name = ""
