@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from pyflare_proto.errors import InvalidDataError
@@ -289,6 +290,47 @@ def test_keys_of_any_length_and_number() -> None:
     keys = [f"key.{i}" for i in range(5000)] + ["k" * 200, "k" * 20_000, "", "\u00e4" * 70]
     span = span_of(attributes=[{"key": key} for key in keys + keys])
     assert [attribute.key for attribute in span.attributes] == keys + keys
+
+
+@pytest.mark.parametrize("key_size", [1, 125, 126, 127, 128, 129])
+@pytest.mark.parametrize("size", [0, 119, 120, 121, 123, 125, 126, 127, 128, 1023, 1024, 20_000])
+def test_lengths_where_a_length_takes_another_byte(key_size: int, size: int) -> None:
+    """The first time that a key is seen and the next are written alike, whatever the lengths."""
+    key, text = "k" * key_size, "\u00e4" * (size // 2) + "a" * (size % 2)
+    values = [{"stringValue": text}, {"intValue": "-1"}, {"intValue": size}, {"doubleValue": 0.5}]
+    span = span_of(attributes=[{"key": key, "value": value} for value in values + values])
+    expected = [
+        AnyValue(string_value=text),
+        AnyValue(int_value=-1),
+        AnyValue(int_value=size),
+        AnyValue(double_value=0.5),
+    ]
+    assert [attribute.value for attribute in span.attributes] == expected * 2
+    assert {attribute.key for attribute in span.attributes} == {key}
+
+
+def test_plain_values_of_known_keys_keep_their_types() -> None:
+    """1, 1.0, true and "1" are told apart, and both zeros, also after one of them was seen."""
+    plain: list[dict[str, Any]] = [
+        {"intValue": 1},
+        {"boolValue": True},
+        {"stringValue": "1"},
+        {"doubleValue": 1.0},
+        {"doubleValue": 0.0},
+        {"doubleValue": -0.0},
+        {"intValue": 0},
+        {"boolValue": False},
+    ]
+    attributes = [{"key": "known", "value": value} for value in plain]
+    arrived = [attribute.value for attribute in span_of(attributes=attributes * 2).attributes]
+    kinds = ["int", "bool", "string", "double", "double", "double", "int", "bool"]
+    assert [value.WhichOneof("value") for value in arrived] == [f"{k}_value" for k in kinds * 2]
+    assert [math.copysign(1, value.double_value) for value in arrived[4:6]] == [1, -1]
+    refused: tuple[dict[str, Any], ...]
+    refused = ({"intValue": True}, {"boolValue": 1}, {"intValue": "x"}, {"doubleValue": True})
+    for value in refused:
+        message = fault_of(attributes=[attributes[0], {"key": "known", "value": value}])
+        assert f"attributes[1].value.{next(iter(value))}: expected" in message
 
 
 # Depth.

@@ -51,7 +51,6 @@ from pyflare_proto.otlp.jsonwire import (
     expected,
     fixed_field,
     id_field,
-    items,
     message_field,
     messages_field,
     number_of,
@@ -209,9 +208,12 @@ def _key_values_field(number: int) -> Writer:
         return True
 
     def write(parts: Parts, value: object, level: int) -> None:
+        if type(value) is not list:
+            expected("a list", value)
         shallow = level + 2 <= MAX_DEPTH
-        for place, item in items(value):
-            if shallow and type(item) is dict and write_plain(parts, item):
+        for place, item in enumerate(value):
+            plain = shallow and type(item) is dict and write_plain(parts, item)
+            if plain or item is None:
                 continue
             try:
                 body = _key_value(item, level + 1)

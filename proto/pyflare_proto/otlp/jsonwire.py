@@ -257,10 +257,14 @@ def fixed_field(number: int, wire_type: int) -> Writer:
     high = UINT64_MAX if wire_type == FIXED64 else _UINT32_MAX
     pack = Struct("<Q" if wire_type == FIXED64 else "<I").pack
     tag = tag_of(number, wire_type)
+    digits = len(str(high))
     what = f"an integer from 0 to {high}"
 
     def write(parts: Parts, value: object, _level: int) -> None:
-        parts += (tag, pack(_whole(value, 0, high, what)))
+        if type(value) is str and len(value) < digits and value.isdigit() and value.isascii():
+            parts += (tag, pack(int(value)))
+        else:
+            parts += (tag, pack(_whole(value, 0, high, what)))
 
     return write
 
@@ -282,6 +286,9 @@ def enum_field(number: int) -> Writer:
     what = "the integer of the enum, as OTLP/JSON has no names of enums"
 
     def write(parts: Parts, value: object, _level: int) -> None:
+        if type(value) is int and 0 <= value < 128:
+            parts += (tag, _SHORT_VARINTS[value])
+            return
         if type(value) is str:
             expected(what, value)
         whole = _whole(value, -(1 << 31), (1 << 31) - 1, what)
