@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,9 @@ from pyflare_proto.otlp.batch import OtlpBatch
 from pyflare_proto.otlp.jit import frozen
 
 __all__ = ["Working"]
+
+_SEED = np.uint64(int.from_bytes(os.urandom(8)))
+"""Places traces in the table of a batch, so that nobody can choose ids that collide."""
 
 
 class Working:
@@ -78,7 +82,7 @@ class Working:
             n = len(self.trace_id)
             group, first = np.empty(n, np.int32), np.empty(n, np.int32)
             table = np.full(1 << (2 * n).bit_length(), -1, dtype=np.int32)
-            count = group_traces(self.trace_id, table, np.uint64(0), group, first)
+            count = group_traces(self.trace_id, table, _SEED, group, first)
             self._traces = group, first[:count]
         return self._traces
 
