@@ -121,8 +121,8 @@ def _unknown(book: PriceBook, model: str, provider: str | None, *, listed: bool)
     near = difflib.get_close_matches(
         model.lower(), sorted(set(book.known_names())), n=3, cutoff=0.5
     )
-    hint = f"did you mean {', '.join(near)}?; " if near else ""
-    return NotFoundError(what, hint=f"{hint}a price file adds models of your own")
+    own = "a price file adds models of your own"
+    return NotFoundError(what, hint=f"did you mean {' or '.join(near)}; {own}" if near else own)
 
 
 def _answer(model: str, card: RateCard, at: datetime, nano: int, input_tokens: int) -> Quote:
