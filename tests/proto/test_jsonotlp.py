@@ -333,6 +333,21 @@ def test_plain_values_of_known_keys_keep_their_types() -> None:
         assert f"attributes[1].value.{next(iter(value))}: expected" in message
 
 
+def test_a_document_of_nothing_but_objects_is_refused() -> None:
+    """Objects take much more memory than their text; braces within strings are no objects."""
+    many = 300_000
+    head, tail = b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[', b"]}]}]}]}"
+    for empty in (b"{}", b"[]"):
+        with pytest.raises(InvalidDataError, match="objects and lists in its"):
+            transcode(head + (empty + b",") * many + empty + tail)
+    value = b'{"value":{"arrayValue":{"values":[%s{"intValue":1}]}}}' % (b'{"intValue":1},' * many)
+    dense = ExportTraceServiceRequest.FromString(transcode(head + value + tail))
+    span = dense.resource_spans[0].scope_spans[0].spans[0]
+    assert len(span.attributes[0].value.array_value.values) == many + 1
+    prompt = '\\"{}' * many
+    assert value_of({"stringValue": prompt}).string_value == prompt
+
+
 # Depth.
 
 

@@ -18,6 +18,8 @@ not known is ignored at every depth. Beyond the letter of the rules:
 - `bytesValue` is base64, standard or URL-safe, with or without padding.
 - A lone surrogate (`"\ud83d"`, half of an emoji that was cut) becomes U+FFFD, as does
   invalid UTF-8 in the binary form.
+- A document of over 100,000 objects and lists that has fewer than 12 bytes for each is
+  refused, as parsing it would take many times its size in memory.
 - `keyStrindex` and `stringValueStrindex` refer to a dictionary that only profiles
   have; they count as unknown.
 """
@@ -65,14 +67,16 @@ from pyflare_proto.otlp.jsonwire import (
 __all__ = ["transcode"]
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+_LONE_SURROGATE = re.compile(
+    rb"(?P<kept>(?:[^\\]++"
+    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|\\(?!u[dD][89a-fA-F][0-9a-fA-F]{2}).)++)"
+    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}",
     re.DOTALL,
 )
-"""One escape of a JSON string: a pair of surrogates, a lone one, or any other.
+"""A run of text that stays (pairs of surrogates, any other escape), or a lone surrogate.
 
-An escaped backslash is consumed whole, so that what follows it is not taken for an escape.
+Escapes are consumed whole, so that what follows an escaped backslash is not taken for one.
 """
 
 
@@ -87,8 +91,8 @@ def transcode(text: bytes) -> bytes:
 
     Raises:
         InvalidDataError: the text is no JSON, a known field has a value that it cannot
-            have (the message names its path), or the messages nest deeper than
-            `MAX_DEPTH` levels.
+            have (the message names its path), the messages nest deeper than `MAX_DEPTH`
+            levels, or there are far more objects than a request of this size has.
     """
     if not text or text.isspace():
         return b""
@@ -104,20 +108,45 @@ def transcode(text: bytes) -> bytes:
     return b"".join(parts)
 
 
+def _check_objects(text: bytes) -> None:
+    """Refuse a document that is nearly nothing but objects and lists.
+
+    An object takes 250 bytes of memory, so that 64 MiB of `{},` would take over 5 GiB.
+    Requests are far from that: `{"intValue":1},` has 15 bytes, an attribute 17 an object.
+    """
+    allowed = _FREE_OBJECTS + len(text) // _BYTES_PER_OBJECT
+    # The first count is fast, and too high by the brackets in strings.
+    if _objects(text) > allowed and _objects(_STRING.sub(b"", text)) > allowed:
+        raise InvalidDataError(
+            f"the document has more than {allowed} objects and lists in its {len(text)} bytes",
+            hint="leave out objects and lists that are empty",
+        )
+
+
+def _objects(text: bytes) -> int:
+    return text.count(b"{") + text.count(b"[")
+
+
+_FREE_OBJECTS, _BYTES_PER_OBJECT = 100_000, 12
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+"""A JSON string, or what is left of one that does not end."""
+
+
 def _parse(text: bytes) -> object:
+    _check_objects(text)
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         if _SURROGATE.search(text) is None:
             raise _not_json(error) from None
     try:
-        return orjson.loads(_ESCAPE.sub(_repair, text))
+        return orjson.loads(_LONE_SURROGATE.sub(_repair, text))
     except orjson.JSONDecodeError as error:
         raise _not_json(error) from None
 
 
-def _repair(escape: re.Match[bytes]) -> bytes:
-    return rb"\ufffd" if escape["lone"] else escape[0]
+def _repair(run: re.Match[bytes]) -> bytes:
+    return run["kept"] or rb"\ufffd"
 
 
 def _not_json(error: orjson.JSONDecodeError) -> InvalidDataError:
