@@ -25,6 +25,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -108,44 +109,81 @@ class RecentCalls:
         ]
         self._counters = np.zeros(k.COUNTERS, np.int64)
         self._counters[k.SEED] = self._seed = secrets.randbits(62)
+        self._waiting: deque[tuple[int, pa.Table]] | None = deque()
+        self._only_scope: str | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes that the window takes when it is full."""
         return sum(a.nbytes for a in (self._calls, self._spans, self._open, *self._heads))
 
-    def apply(self, table: pa.Table) -> pa.Table:
+    def apply(self, table: pa.Table, *, distinct: bool = False) -> pa.Table:
         """Mark the tellings of calls that this table or an earlier one tells already.
+
+        Tellings of one call have different scopes. As long as all calls are of one scope
+        the tables are only kept, a few columns of them; they are gone through when a
+        second scope arrives.
 
         Args:
             table: span records.
+            distinct: no span stands twice in the table; it is not looked at again.
 
         Returns:
             The table as `mark_duplicate_calls` returns it.
         """
+        now = int(self._clock() * 1e9)
+        with self._lock:
+            if self._waiting is not None and self._keeps_waiting(table):
+                if not distinct:
+                    table, _ = _without_repeats(table, _span_words(table), self._seed)
+                self._wait(table, now)
+                return table
+            for arrival, earlier in self._waiting or ():
+                self._apply_all(earlier, arrival)
+            self._waiting = None
+            return self._apply_all(table, now)
+
+    def _keeps_waiting(self, table: pa.Table) -> bool:
+        """Return whether all calls so far, and those of the table, are of one scope."""
+        scopes = _call_scopes(table)
+        if len(scopes) > 1 or (scopes and self._only_scope not in (None, *scopes)):
+            return False
+        self._only_scope = next(iter(scopes), self._only_scope)
+        return True
+
+    def _wait(self, table: pa.Table, now: int) -> None:
+        """Keep what may be asked of a table later, within the bounds of the window."""
+        assert self._waiting is not None  # noqa: S101 - the caller looked
+        self._waiting.append((now, _light(table)))
+        rows = sum(kept.num_rows for _, kept in self._waiting)
+        while len(self._waiting) > 1 and (
+            rows - self._waiting[0][1].num_rows >= len(self._calls)
+            or self._waiting[0][0] < now - self._window_ns
+        ):
+            rows -= self._waiting.popleft()[1].num_rows
+
+    def _apply_all(self, table: pa.Table, now: int) -> pa.Table:
         spans = _span_words(table)
         table, spans = _without_repeats(table, spans, self._seed)
         size = min(len(self._calls), len(self._spans))
         if table.num_rows <= size:
-            return self._apply(table, spans)
+            return self._apply(table, spans, now)
         return pa.concat_tables(
             [
-                self._apply(table.slice(start, size), spans[start : start + size])
+                self._apply(table.slice(start, size), spans[start : start + size], now)
                 for start in range(0, table.num_rows, size)
             ]
         )
 
-    def _apply(self, table: pa.Table, spans: NDArray[np.int64]) -> pa.Table:
+    def _apply(self, table: pa.Table, spans: NDArray[np.int64], now: int) -> pa.Table:
         types, names = _codes(table["span_type"])
         call_types = [names.index(name) for name in CALL_TYPES if name in names]
         rows = np.flatnonzero(np.isin(types, call_types))
         spans[rows, k.S_CALL] = np.arange(1, len(rows) + 1)
         calls, worth = _call_words(table, rows, spans, self._seed)
-        now = int(self._clock() * 1e9)
         calls[:, k.ARRIVAL] = now
         order = np.argsort(calls[:, k.START], kind="stable")
-        with self._lock:
-            chosen = self._settle(calls, order, spans, worth, now - self._window_ns)
+        chosen = self._settle(calls, order, spans, worth, now - self._window_ns)
         told = rows[chosen != calls[:, k.SCOPE]]
         return _marked(table, told) if len(told) else table
 
@@ -209,6 +247,32 @@ def warm_up() -> None:
     trace_id, span_id = np.ones((1, 16), np.uint8), np.ones((1, 8), np.uint8)
     spans.first_seen(trace_id, span_id)
     spans.add(trace_id, span_id)
+
+
+_WINDOW_COLUMNS = (
+    *("trace_id", "span_id", "parent_span_id", "span_type", "scope_name", "response_id"),
+    *("start_time", "end_time", "model", "model_request", "model_response", "cost_status"),
+    *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
+    "cost_nano_usd",
+)
+"""Columns that settling reads; of `input` and `output` only whether they are given."""
+
+
+def _light(table: pa.Table) -> pa.Table:
+    """Return a table with what settling reads, without the texts."""
+    light = table.select(list(_WINDOW_COLUMNS))
+    for name in ("input", "output"):
+        given = pc.if_else(pc.is_valid(table[name]), pa.scalar(True), pa.scalar(None, pa.bool_()))
+        light = light.append_column(name, given)
+    return light
+
+
+def _call_scopes(table: pa.Table) -> set[str]:
+    """Return the scopes of a table's calls; a call without one has the scope ""."""
+    scopes, names = _codes(table["scope_name"])
+    types, kinds = _codes(table["span_type"])
+    call = np.isin(types, [kinds.index(name) for name in CALL_TYPES if name in kinds])
+    return {names[code] if code >= 0 else "" for code in np.unique(scopes[call]).tolist()}
 
 
 def _best_scopes(

@@ -108,7 +108,7 @@ class Transform:
         if repeated:
             batch, probability = select(batch, first), probability[first]
         table = normalize(batch, self._prices, sampling_probability=probability)
-        table = self._calls.apply(table)
+        table = self._calls.apply(table, distinct=True)
         self._spans.add(batch.trace_id, batch.span_id)
         return Transformed(table, repeated)
 
