@@ -25,9 +25,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pyflare_proto.otlp.batch import AttributeTable, MessageTable, OtlpBatch, ValueType
+from pyflare_proto.otlp.batch import AttributeTable, MessageTable, OtlpBatch
 from pyflare_proto.otlp.columns import string_array
-from pyflare_proto.otlp.doubles import DOUBLE_BYTES, put_digits, put_double
+from pyflare_proto.otlp.doubles import put_digits
 from pyflare_proto.otlp.jit import (
     address,
     frozen,
@@ -39,17 +39,35 @@ from pyflare_proto.otlp.jit import (
     put8,
     put64,
 )
-from pyflare_proto.otlp.text import NO_ROOM, put_base64, put_hex, put_string
+from pyflare_proto.otlp.jsonvalues import (
+    ATTRIBUTES,
+    CLOSE_LIST,
+    CLOSE_OBJECT,
+    COMMA,
+    DROPPED,
+    FLAGS,
+    FRAME_WORDS,
+    NAME,
+    OPEN_LIST,
+    OPEN_OBJECT,
+    QUOTE,
+    ROOM,
+    SPAN_ID,
+    TIME,
+    TRACE_ID,
+    TRACE_STATE,
+    put_pair,
+    put_word,
+)
+from pyflare_proto.otlp.text import NO_ROOM, put_hex, put_string
 from pyflare_proto.otlp.wire import (
     KEY,
     KEY_SIZE,
     KIND,
-    MAX_DEPTH,
     NUMBER,
     SCRATCH_WORDS,
     VALUE,
     VALUE_SIZE,
-    any_value,
     key_value,
     length,
     skip,
@@ -58,194 +76,6 @@ from pyflare_proto.otlp.wire import (
 )
 
 __all__ = ["attributes_json", "events_json", "links_json", "restore"]
-
-_STRING, _BOOL, _INT, _DOUBLE = (
-    ValueType.STRING,
-    ValueType.BOOL,
-    ValueType.INT,
-    ValueType.DOUBLE,
-)
-_ARRAY, _KVLIST, _BYTES = ValueType.ARRAY, ValueType.KVLIST, ValueType.BYTES
-
-_COMMA, _COLON, _QUOTE = 44, 58, 34
-_OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_LIST, _CLOSE_LIST = 123, 125, 91, 93
-
-_WORDS = (
-    b"null",
-    b"true",
-    b"false",
-    b'{"doubleValue":"NaN"}',
-    b'{"doubleValue":"Infinity"}',
-    b'{"doubleValue":"-Infinity"}',
-    b'{"bytesValue":"',
-    b'{"time_unix_nano":',
-    b',"name":',
-    b',"attributes":{',
-    b',"dropped_attributes_count":',
-    b'{"trace_id":"',
-    b'","span_id":"',
-    b',"trace_state":',
-    b',"flags":',
-)
-(
-    _NULL,
-    _TRUE,
-    _FALSE,
-    _NAN,
-    _INFINITY,
-    _MINUS_INFINITY,
-    _BYTES_VALUE,
-    _TIME,
-    _NAME,
-    _ATTRIBUTES,
-    _DROPPED,
-    _TRACE_ID,
-    _SPAN_ID,
-    _TRACE_STATE,
-    _FLAGS,
-) = range(len(_WORDS))
-_LONGEST = max(len(word) for word in _WORDS)
-_TEXT = np.array([list(word.ljust(_LONGEST)) for word in _WORDS], np.uint8)
-_SIZE = np.array([len(word) for word in _WORDS], np.int64)
-_ROOM = 2 * _LONGEST + DOUBLE_BYTES
-"""Bytes that every scalar but text fits in, with punctuation."""
-
-_FRAME_BYTES = 24
-_FRAME_WORDS = 3 * (MAX_DEPTH + 2)
-_EXPONENT = 0x7FF0000000000000
-_FRACTION = 0x000FFFFFFFFFFFFF
-
-
-@helper
-def _word(which: int, out: int) -> int:
-    """Write a fixed text: the next place."""
-    for i in range(_SIZE[which]):
-        put8(out + i, _TEXT[which, i])
-    return out + int64(_SIZE[which])
-
-
-@helper
-def _integer(value: int, out: int) -> int:
-    """Write a signed number: the next place."""
-    if value < 0:
-        put8(out, 45)
-        return put_digits(np.uint64(-value), out + 1)
-    return put_digits(np.uint64(value), out)
-
-
-@helper
-def _double(bits: int, out: int) -> int:
-    if bits & _EXPONENT != _EXPONENT:
-        return put_double(bits, out)
-    if bits & _FRACTION != 0:
-        return _word(_NAN, out)
-    return _word(_MINUS_INFINITY if bits < 0 else _INFINITY, out)
-
-
-@helper
-def _scalar(kind: int, pos: int, size: int, number: int, out: int, limit: int, end: int) -> int:
-    """Write a value that holds no others: the next place, or `NO_ROOM`."""
-    if limit - out < _ROOM:
-        return NO_ROOM
-    if kind == _STRING:
-        return put_string(pos, size, out, limit, end)
-    if kind == _INT:
-        return _integer(number, out)
-    if kind == _DOUBLE:
-        return _double(number, out)
-    if kind == _BOOL:
-        return _word(_TRUE if number != 0 else _FALSE, out)
-    if kind != _BYTES:
-        return _word(_NULL, out)
-    if limit - out < _ROOM + (size + 2) // 3 * 4:
-        return NO_ROOM
-    out = put_base64(pos, size, _word(_BYTES_VALUE, out))
-    put8(out, _QUOTE)
-    put8(out + 1, _CLOSE_OBJECT)
-    return out + 2
-
-
-@helper
-def _value(scratch: int, out: int, limit: int, end: int, frames: int) -> int:
-    """Write the value in the record of `scratch`, nested ones with the stack at `frames`.
-
-    A frame is what is open (array or kvlist), where its message ends, and where to go on
-    behind it. The messages have been validated: no step can fail, and none nests deeper
-    than `MAX_DEPTH`.
-    """
-    kind = int64_at(scratch + KIND)
-    pos = int64_at(scratch + VALUE)
-    size = int64_at(scratch + VALUE_SIZE)
-    if kind != _ARRAY and kind != _KVLIST:
-        return _scalar(kind, pos, size, int64_at(scratch + NUMBER), out, limit, end)
-    if limit - out < _ROOM:
-        return NO_ROOM
-    top = frames
-    put64(top, kind)
-    put64(top + 8, pos + size)
-    put64(top + 16, pos + size)
-    put8(out, _OPEN_LIST if kind == _ARRAY else _OPEN_OBJECT)
-    out += 1
-    first = True
-    while True:
-        if limit - out < _ROOM:
-            return NO_ROOM
-        kind = int64_at(top)
-        stop = int64_at(top + 8)
-        if pos >= stop:
-            put8(out, _CLOSE_LIST if kind == _ARRAY else _CLOSE_OBJECT)
-            out += 1
-            pos = int64_at(top + 16)
-            if top == frames:
-                return out
-            top -= _FRAME_BYTES
-            first = False
-            continue
-        tag, pos = tag_at(pos, stop)
-        if tag != 0x0A:
-            pos = skip(pos, stop, tag, 0, scratch)
-            continue
-        start, after = length(pos, stop)
-        if not first:
-            put8(out, _COMMA)
-            out += 1
-        first = False
-        if kind == _ARRAY:
-            any_value(start, after, -1, scratch)
-        else:
-            key_value(start, after, -1, scratch)
-            out = put_string(int64_at(scratch + KEY), int64_at(scratch + KEY_SIZE), out, limit, end)
-            if out == NO_ROOM or limit - out < _ROOM:
-                return NO_ROOM
-            put8(out, _COLON)
-            out += 1
-        kind = int64_at(scratch + KIND)
-        inner = int64_at(scratch + VALUE)
-        size = int64_at(scratch + VALUE_SIZE)
-        if kind == _ARRAY or kind == _KVLIST:
-            top += _FRAME_BYTES
-            put64(top, kind)
-            put64(top + 8, inner + size)
-            put64(top + 16, after)
-            put8(out, _OPEN_LIST if kind == _ARRAY else _OPEN_OBJECT)
-            out += 1
-            pos = inner
-            first = True
-            continue
-        out = _scalar(kind, inner, size, int64_at(scratch + NUMBER), out, limit, end)
-        if out == NO_ROOM:
-            return NO_ROOM
-        pos = after
-
-
-@helper
-def _pair(scratch: int, out: int, limit: int, end: int, frames: int) -> int:
-    """Write the key and the value in the record of `scratch`."""
-    out = put_string(int64_at(scratch + KEY), int64_at(scratch + KEY_SIZE), out, limit, end)
-    if out == NO_ROOM or limit - out < _ROOM:
-        return NO_ROOM
-    put8(out, _COLON)
-    return _value(scratch, out + 1, limit, end, frames)
 
 
 @kernel
@@ -269,7 +99,7 @@ def _objects(
         The number of owners that are done; fewer than all when `out` is full.
     """
     scratch_words = np.empty(SCRATCH_WORDS, np.int64)
-    frame_words = np.empty(_FRAME_WORDS, np.int64)
+    frame_words = np.empty(FRAME_WORDS, np.int64)
     scratch = address(scratch_words)
     frames = address(frame_words)
     source = address(buffer)
@@ -279,14 +109,14 @@ def _objects(
     rows = len(owner)
     for i in range(first, len(starts) - 1):
         place = base + starts[i]
-        if limit - place < _ROOM:
+        if limit - place < ROOM:
             return i
-        put8(place, _OPEN_OBJECT)
+        put8(place, OPEN_OBJECT)
         place += 1
         begun = row
         while row < rows and owner[row] == i:
             if row > begun:
-                put8(place, _COMMA)
+                put8(place, COMMA)
                 place += 1
             put64(scratch + KEY, source + key_offset[row])
             put64(scratch + KEY_SIZE, int64(key_length[row]))
@@ -294,11 +124,11 @@ def _objects(
             put64(scratch + VALUE, source + value_offset[row])
             put64(scratch + VALUE_SIZE, int64(value_length[row]))
             put64(scratch + NUMBER, number[row])
-            place = _pair(scratch, place, limit, end, frames)
-            if place == NO_ROOM or limit - place < _ROOM:
+            place = put_pair(scratch, place, limit, end, frames)
+            if place == NO_ROOM or limit - place < ROOM:
                 return i
             row += 1
-        put8(place, _CLOSE_OBJECT)
+        put8(place, CLOSE_OBJECT)
         starts[i + 1] = place + 1 - base
     # What keeps the scratch memory alive while its address is in use.
     return len(starts) - 1 + 0 * (scratch_words.size + frame_words.size)
@@ -317,14 +147,14 @@ def _attributes(
             continue
         start, pos = length(pos, end)
         if not first:
-            put8(out, _COMMA)
+            put8(out, COMMA)
             out += 1
         first = False
         key_value(start, pos, -1, scratch)
-        out = _pair(scratch, out, limit, readable, frames)
-        if out == NO_ROOM or limit - out < _ROOM:
+        out = put_pair(scratch, out, limit, readable, frames)
+        if out == NO_ROOM or limit - out < ROOM:
             return NO_ROOM
-    put8(out, _CLOSE_OBJECT)
+    put8(out, CLOSE_OBJECT)
     return out + 1
 
 
@@ -347,16 +177,16 @@ def _event(
             dropped, pos = varint(pos, end)
         else:
             pos = skip(pos, end, tag, 0, scratch)
-    out = _word(_NAME, put_digits(np.uint64(time), _word(_TIME, out)))
+    out = put_word(NAME, put_digits(np.uint64(time), put_word(TIME, out)))
     out = put_string(name, size, out, limit, readable)
-    if out == NO_ROOM or limit - out < _ROOM:
+    if out == NO_ROOM or limit - out < ROOM:
         return NO_ROOM
-    out = _attributes(begin, end, 0x1A, _word(_ATTRIBUTES, out), limit, readable, scratch, frames)
-    if out == NO_ROOM or limit - out < _ROOM:
+    out = _attributes(begin, end, 0x1A, put_word(ATTRIBUTES, out), limit, readable, scratch, frames)
+    if out == NO_ROOM or limit - out < ROOM:
         return NO_ROOM
     if dropped != 0:
-        out = put_digits(np.uint64(dropped & 0xFFFFFFFF), _word(_DROPPED, out))
-    put8(out, _CLOSE_OBJECT)
+        out = put_digits(np.uint64(dropped & 0xFFFFFFFF), put_word(DROPPED, out))
+    put8(out, CLOSE_OBJECT)
     return out + 1
 
 
@@ -385,24 +215,24 @@ def _link(
             pos += 4
         else:
             pos = skip(pos, end, tag, 0, scratch)
-    if limit - out < 2 * (trace_size + span_size) + 2 * _ROOM:
+    if limit - out < 2 * (trace_size + span_size) + 2 * ROOM:
         return NO_ROOM
-    out = put_hex(trace, trace_size, _word(_TRACE_ID, out))
-    out = put_hex(span, span_size, _word(_SPAN_ID, out))
-    put8(out, _QUOTE)
+    out = put_hex(trace, trace_size, put_word(TRACE_ID, out))
+    out = put_hex(span, span_size, put_word(SPAN_ID, out))
+    put8(out, QUOTE)
     out += 1
     if state_size > 0:
-        out = put_string(state, state_size, _word(_TRACE_STATE, out), limit, readable)
-        if out == NO_ROOM or limit - out < _ROOM:
+        out = put_string(state, state_size, put_word(TRACE_STATE, out), limit, readable)
+        if out == NO_ROOM or limit - out < ROOM:
             return NO_ROOM
-    out = _attributes(begin, end, 0x22, _word(_ATTRIBUTES, out), limit, readable, scratch, frames)
-    if out == NO_ROOM or limit - out < 2 * _ROOM:
+    out = _attributes(begin, end, 0x22, put_word(ATTRIBUTES, out), limit, readable, scratch, frames)
+    if out == NO_ROOM or limit - out < 2 * ROOM:
         return NO_ROOM
     if dropped != 0:
-        out = put_digits(np.uint64(dropped & 0xFFFFFFFF), _word(_DROPPED, out))
+        out = put_digits(np.uint64(dropped & 0xFFFFFFFF), put_word(DROPPED, out))
     if flags != 0:
-        out = put_digits(np.uint64(flags), _word(_FLAGS, out))
-    put8(out, _CLOSE_OBJECT)
+        out = put_digits(np.uint64(flags), put_word(FLAGS, out))
+    put8(out, CLOSE_OBJECT)
     return out + 1
 
 
@@ -420,7 +250,7 @@ def _lists(
 ) -> int:
     """Write one list of events, or of links, an owner; as `_objects`, nothing without messages."""
     scratch_words = np.empty(SCRATCH_WORDS, np.int64)
-    frame_words = np.empty(_FRAME_WORDS, np.int64)
+    frame_words = np.empty(FRAME_WORDS, np.int64)
     scratch = address(scratch_words)
     frames = address(frame_words)
     source = address(buffer)
@@ -433,21 +263,21 @@ def _lists(
         if row >= rows or owner[row] != i:
             starts[i + 1] = starts[i]
             continue
-        if limit - place < 2 * _ROOM:
+        if limit - place < 2 * ROOM:
             return i
         begun = row
         while row < rows and owner[row] == i:
-            put8(place, _OPEN_LIST if row == begun else _COMMA)
+            put8(place, OPEN_LIST if row == begun else COMMA)
             begin = source + offset[row]
             end = begin + int64(size[row])
             if links != 0:
                 place = _link(begin, end, place + 1, limit, readable, scratch, frames)
             else:
                 place = _event(begin, end, place + 1, limit, readable, scratch, frames)
-            if place == NO_ROOM or limit - place < 2 * _ROOM:
+            if place == NO_ROOM or limit - place < 2 * ROOM:
                 return i
             row += 1
-        put8(place, _CLOSE_LIST)
+        put8(place, CLOSE_LIST)
         starts[i + 1] = place + 1 - base
     return len(starts) - 1 + 0 * (scratch_words.size + frame_words.size)
 

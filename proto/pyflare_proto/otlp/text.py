@@ -7,7 +7,7 @@ could have gone on, as `bytes.decode(errors="replace")` and the Unicode Standard
 
 from __future__ import annotations
 
-from pyflare_proto.otlp.jit import byte_at, helper, int64_at, put8, put64, trailing_zeros
+from pyflare_proto.otlp.jit import byte_at, helper, int64_at, put8, put32, put64, trailing_zeros
 
 __all__ = [
     "NO_ROOM",
@@ -109,6 +109,31 @@ def put_hex(pos: int, size: int, out: int) -> int:
 
 
 @helper
+def _put_ascii(byte: int, out: int) -> int:
+    """Write one character below 0x80, escaped where JSON wants it: the next place."""
+    short = 0
+    if byte == 34 or byte == 92:
+        short = byte
+    elif byte == 10:
+        short = 110
+    elif byte == 13:
+        short = 114
+    elif byte == 9:
+        short = 116
+    elif byte < 0x20:
+        put32(out, 0x3030755C)  # backslash, u, 00
+        put8(out + 4, 48 + (byte >> 4))
+        put8(out + 5, _hex_digit(byte & 15))
+        return out + 6
+    if short != 0:
+        put8(out, 92)
+        out += 1
+        byte = short
+    put8(out, byte)
+    return out + 1
+
+
+@helper
 def put_string(pos: int, size: int, out: int, limit: int, readable: int) -> int:
     """Write a JSON string with its quotes.
 
@@ -155,31 +180,7 @@ def put_string(pos: int, size: int, out: int, limit: int, readable: int) -> int:
             pos += abs(n)
             continue
         pos += 1
-        short = 0
-        if byte == 34 or byte == 92:
-            short = byte
-        elif byte < 0x20:
-            if byte == 10:
-                short = 110
-            elif byte == 13:
-                short = 114
-            elif byte == 9:
-                short = 116
-            else:
-                put8(out, 92)
-                put8(out + 1, 117)
-                put8(out + 2, 48)
-                put8(out + 3, 48)
-                put8(out + 4, 48 + (byte >> 4))
-                put8(out + 5, _hex_digit(byte & 15))
-                out += 6
-                continue
-        if short != 0:
-            put8(out, 92)
-            out += 1
-            byte = short
-        put8(out, byte)
-        out += 1
+        out = _put_ascii(byte, out)
     put8(out, 34)
     return out + 1
 

@@ -184,8 +184,7 @@ def validate(pos: int, end: int, message: int, depth: int, scratch: int) -> int:
     """
     if depth > MAX_DEPTH:
         return TOO_DEEP
-    bottom = scratch + _STACK
-    top = bottom
+    top = bottom = scratch + _STACK
     limit = bottom + 16 * (MAX_DEPTH - depth)
     put64(top, message)
     put64(top + 8, end)
@@ -219,10 +218,7 @@ def validate(pos: int, end: int, message: int, depth: int, scratch: int) -> int:
                 return start
             if kind < 7 and field < 8:
                 child = _CHILD[kind, field]
-            pos = after
-            if child != _NONE:
-                pos = start
-                stop = after
+            pos, stop = (start if child != _NONE else after), after
         else:
             pos = _skip_number(pos, stop, wire)
             if pos < 0:
@@ -237,7 +233,7 @@ def validate(pos: int, end: int, message: int, depth: int, scratch: int) -> int:
 
 @helper
 def any_value(pos: int, end: int, depth: int, scratch: int) -> int:
-    """Read the `AnyValue` that fills [pos, end) into the record of `scratch`.
+    """Read the `AnyValue` in [pos, end) into the record of `scratch`: `end`, or an error code.
 
     `KIND` is its `ValueType`; `VALUE` and `VALUE_SIZE` are the place and the bytes of a
     string, of bytes, or of the message of an array or kvlist; `NUMBER` is a boolean, an
@@ -249,9 +245,6 @@ def any_value(pos: int, end: int, depth: int, scratch: int) -> int:
         depth: level of this message, to check arrays and kvlists inside; -1 when they
             have been checked before.
         scratch: `SCRATCH_WORDS` words.
-
-    Returns:
-        `end`, or an error code.
     """
     put64(scratch + KIND, 0)
     put64(scratch + VALUE, pos)
