@@ -151,3 +151,12 @@ def test_a_priority_of_any_type(value: object, probability: float, *, kept: bool
     sampler = probabilistic(probability)
 
     assert keep_of(sampler, S(1, attributes={"sampling.priority": value})) == [kept]
+
+
+@pytest.mark.parametrize("size", [0, -5, 1])
+def test_the_smallest_memory_still_decides(size: int) -> None:
+    """A memory for one trace at most forgets, and neither hangs nor fails."""
+    config = SamplerConfig("rate_limiting", traces_per_second=3)
+    sampler = Sampler(config, clock=Clock(), cache_size=size)
+
+    assert sum(keep_of(sampler, *(S(number) for number in range(8)))) == 3

@@ -21,13 +21,13 @@ class DecisionCache:
     power of two). Not thread-safe.
 
     Args:
-        capacity: traces remembered at least.
+        capacity: traces remembered at least; below 1 counts as 1.
         seed: secret that places ids in the table, so that nobody can choose ids that
             collide; random when None. It changes no decision.
     """
 
     def __init__(self, capacity: int = 65536, *, seed: int | None = None) -> None:
-        self.capacity = capacity
+        self.capacity = capacity = max(1, capacity)
         random = int.from_bytes(os.urandom(8)) if seed is None else seed
         self._seed = np.uint64(random & 0xFFFFFFFFFFFFFFFF)
         self._slots = 1 << (2 * capacity - 1).bit_length()
