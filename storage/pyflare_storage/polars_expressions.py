@@ -7,7 +7,7 @@ has been resolved against the source's columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -48,7 +48,7 @@ from pyflare_storage.expressions import (
 )
 from pyflare_storage.json_lookup import Wanted, lookup
 
-__all__ = ["PolarsCompiler", "mix"]
+__all__ = ["PolarsCompiler", "seeded_hash"]
 
 _TIME = pl.Datetime("ns", "UTC")
 _RETURNED: dict[Wanted, type[pl.DataType]] = {
@@ -102,20 +102,33 @@ def _like_to_regex(pattern: str) -> str:
     return f"(?s)^(?:{''.join(parts)})$"
 
 
-def mix(value: pl.Expr) -> pl.Expr:
+def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return the finaliser of SplitMix64 of unsigned 64-bit integers.
 
     A bijection that spreads every input bit over all output bits (Steele, Lea and Flood,
     "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014; constants of
-    variant 13 by Stafford). Shifts are written as divisions: `x >> k` is `x // 2^k`.
+    variant 13 by Stafford).
+    """
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def seeded_hash(seed: int, *numbers: pl.Expr) -> pl.Expr:
+    """Return h = mix(... mix(mix(seed) + first) + second ...), modulo 2^64.
+
+    Args:
+        seed: any integer; its low 64 bits count.
+        numbers: columns of unsigned 64-bit integers without nulls.
     """
 
-    def shifted(x: pl.Expr, bits: int) -> pl.Expr:
-        return x ^ (x // pl.lit(2**bits, dtype=pl.UInt64))
+    def hashed(columns: Sequence[pl.Series]) -> pl.Series:
+        state = mix(np.array([seed % 2**64], np.uint64))
+        for column in columns:
+            state = mix(state + column.to_numpy())
+        return pl.Series(columns[0].name, state)
 
-    value = shifted(value, 30) * pl.lit(0xBF58476D1CE4E5B9, dtype=pl.UInt64)
-    value = shifted(value, 27) * pl.lit(0x94D049BB133111EB, dtype=pl.UInt64)
-    return shifted(value, 31)
+    return pl.map_batches(numbers, hashed, return_dtype=pl.UInt64, is_elementwise=True)
 
 
 def _place(values: pl.Series, edges: NDArray[np.float64]) -> pl.Series:
@@ -321,6 +334,5 @@ class PolarsCompiler:
         def number(digits: pl.Expr) -> pl.Expr:
             return digits.str.to_integer(base=16, dtype=pl.UInt64, strict=False).fill_null(0)
 
-        start = mix(pl.lit(seed % 2**64, dtype=pl.UInt64))
-        trace = mix(start + number(pl.col("trace_id").str.slice(-16)))
-        return mix(trace + number(pl.col("span_id").str.slice(-16)))
+        ids = (number(pl.col(name).str.slice(-16)) for name in ("trace_id", "span_id"))
+        return seeded_hash(seed, *ids)

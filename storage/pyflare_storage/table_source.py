@@ -15,7 +15,7 @@ from pyflare_storage.aggregates import key_name
 from pyflare_storage.base_source import BaseSource, Ordering, Question, is_span_table, polars_type
 from pyflare_storage.expressions import Expr, time_range
 from pyflare_storage.files import located, read_files, readable
-from pyflare_storage.polars_expressions import PolarsCompiler, mix
+from pyflare_storage.polars_expressions import PolarsCompiler, seeded_hash
 from pyflare_storage.span_files import SpanFile, current_files, reading
 
 __all__ = ["TableSource"]
@@ -208,5 +208,4 @@ class TableSource(BaseSource):
     def _hash(self, seed: int) -> pl.Expr:
         if is_span_table(self._columns):
             return self._compiler.sample_hash(seed)
-        start = mix(pl.lit(seed % 2**64, dtype=pl.UInt64))
-        return mix(start + pl.col(_ROW).cast(pl.UInt64))
+        return seeded_hash(seed, pl.col(_ROW).cast(pl.UInt64))

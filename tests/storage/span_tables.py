@@ -28,8 +28,8 @@ def _ids(rng: np.random.Generator, digits: int, n: int) -> list[str]:
 
 
 def _attributes(rng: np.random.Generator, n: int) -> list[str]:
-    choices: list[Any] = ["GET", "it's", "a\"b\\c\nd", "ünï€😀", 5, "5", 1.5, -2, True, False, [1, "x"],
-                          {"k": 1}, "", "true"]  # fmt: skip
+    choices: list[Any] = ["GET", "it's", 'a"b\\c\nd', "ünï€😀", 5, "5", 1.5, -2, True, False]
+    choices += [[1, "x"], {"k": 1}, "", "true"]
     rows = []
     for i in range(n):
         row: dict[str, Any] = {"nested": {"http.method": "no"}, "text": '"http.method": "no"'}
@@ -91,7 +91,7 @@ def span_table(n: int = 500, seed: int = 1) -> pa.Table:
             ],
             n,
             0.7,
-        ),  # fmt: skip
+        ),
         "embedding": _maybe(rng, [[0.1, 0.2, 0.3], [1.0, -1.0, 0.0]], n, 0.6),
         "sampling_probability": _maybe(rng, [1.0, 0.1, 0.3], n, 0.5),
         "attributes": _attributes(rng, n),
