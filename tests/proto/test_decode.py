@@ -22,6 +22,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from pyflare_proto.errors import InvalidDataError
+from pyflare_proto.otlp.batch import ValueType
 from pyflare_proto.otlp.columns import hex_ids, strings
 from pyflare_proto.otlp.decode import (
     KeyTable,
@@ -358,6 +359,16 @@ def test_fields_given_twice() -> None:
     assert [row] == expected(payload)
     assert (row["name"], row["message"], row["code"], row["valid"]) == (b"new", b"kept", 2, False)
     assert len(row["resource"]) == len(row["scope"]) == len(row["attributes"]) == 2
+
+
+def test_of_two_values_of_one_attribute_the_last_one_counts() -> None:
+    """Where protobuf would merge two values, which no encoder writes, the last one is taken."""
+    first = field(2, field(5, field(1, field(3, 1))))
+    second = field(2, field(5, field(1, field(3, 2))))
+    (row,) = rows_of_batch(decode([in_span(field(9, field(1, b"k") + first + second))], KEYS))
+    ((key, (kind, value)),) = row["attributes"]
+    assert (key, kind) == (b"k", ValueType.ARRAY)
+    assert [item.int_value for item in value.values] == [2]
 
 
 @pytest.mark.parametrize(
