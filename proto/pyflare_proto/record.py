@@ -117,7 +117,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("trace_id", "string", "Trace, 32 lower-case hexadecimal digits.", nullable=False),
     Column("span_id", "string", "Span, 16 lower-case hexadecimal digits.", nullable=False),
     Column("parent_span_id", "string", "Parent span, 16 hexadecimal digits; null for a root."),
-    Column("trace_state", "string", "W3C tracestate with what the sampler wrote; null when empty."),
+    Column("trace_state", "string", "W3C tracestate as it arrived; null when empty."),
     Column("name", "string", "Name of the span.", nullable=False),
     Column("kind", "category", "OpenTelemetry span kind in lower case.", nullable=False),
     Column("start_time", "timestamp_ns", "Start, UTC, nanoseconds.", nullable=False),
