@@ -13,23 +13,11 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from pyflare_proto.errors import ExpressionError
-from pyflare_storage.aggregates import (
-    Aggregate,
-    Count,
-    CountDistinct,
-    Day,
-    First,
-    Key,
-    Max,
-    Mean,
-    Min,
-    Quantile,
-    Sum,
-    TimeBucket,
-)
+from pyflare_storage.aggregates import Aggregate, Count, Key, Quantile
 from pyflare_storage.expressions import Expr, Timestamp, attribute, col
 from pyflare_storage.source import Source, open_source
 from pyflare_storage.where import parse_where
+from tests.storage.questions import AGGREGATES, CONDITIONS, ERROR, KEYS
 from tests.storage.span_tables import START_NS, span_table
 
 pytestmark = pytest.mark.service
@@ -37,84 +25,6 @@ pytest.importorskip("chdb", reason="the embedded ClickHouse engine comes with th
 
 TINY = {"rel_tol": 1e-12, "abs_tol": 0.0}
 """Sums are added in an order of the engine's own."""
-
-ERROR = col("status_code").eq("error")
-AGGREGATES: dict[str, Aggregate] = {
-    "spans": Count(),
-    "spans_w": Count(weighted=True),
-    "errors": Count(where=ERROR),
-    "errors_w": Count(where=ERROR, weighted=True),
-    "models": Count(column="model"),
-    "lists": Count(column="finish_reasons"),
-    "tokens": Sum("output_tokens"),
-    "tokens_w": Sum("output_tokens", weighted=True),
-    "cost": Sum("cost_nano_usd", where=ERROR),
-    "temperature": Sum(attribute("gen_ai.temperature")),
-    "min": Min("time_to_first_token_ms"),
-    "min_model": Min("model"),
-    "max_time": Max("start_time"),
-    "mean": Mean("duration_ms"),
-    "mean_w": Mean("time_to_first_token_ms", weighted=True),
-    "p50": Quantile("duration_ms", 0.5),
-    "p95_errors": Quantile("duration_ms", 0.95, where=ERROR),
-    "p90_w": Quantile("input_tokens", 0.9, weighted=True),
-    "distinct": CountDistinct("user_id"),
-    "methods": CountDistinct(attribute("http.method")),
-    "first": First("model", order_by="start_time"),
-    "last": First("user_id", order_by="duration_ms", descending=True, where=ERROR),
-}
-KEYS: list[list[Key]] = [
-    [],
-    ["model"],
-    ["service_name", "environment"],
-    ["user_id", "status_code"],
-    ["name"],
-    ["output_tokens"],
-    [Day()],
-    [Day(tz="America/Los_Angeles"), "model"],
-    [TimeBucket(every="1h")],
-    [TimeBucket(every="7m")],
-    [TimeBucket(every="1w")],
-    [TimeBucket(every="1mo", tz="Asia/Kolkata")],
-    [TimeBucket(every="1d", tz="Europe/Berlin")],
-    [attribute("http.method")],
-]
-CONDITIONS = [
-    "status_code == 'error' and input_tokens > 1000",
-    "not (model = 'gpt-4o' or service_name = 'api')",
-    "model is null",
-    "model is not null and not (input_tokens < 2000)",
-    "model in ('gpt-4o', '', 'ünï€😀')",
-    "model not in ('gpt-4o', 'it''s')",
-    "output_tokens in (0, 17)",
-    "output_tokens in (0.5, 17)",
-    "name like '50\\%%'",
-    "name like '%o_l%'",
-    "model like '%\\\\\\\\%'",
-    "input contains 'é'",
-    "model startswith 'say \"'",
-    "time_to_first_token_ms <= 0.2",
-    "not time_to_first_token_ms <= 0.2",
-    "time_to_first_token_ms is null",
-    "duration_ms > 1.5s",
-    "start_time >= '2026-11-20' and start_time < '2026-11-21T12:00:00.5+01:00'",
-    "finish_reasons is null",
-    "retrieval_documents is not null",
-    "attributes['http.method'] = 'GET'",
-    "attributes['http.method'] = \"it's\"",
-    "attributes['http.method'] = 5",
-    "attributes['http.method'] = '5'",
-    "attributes['http.method'] = true",
-    "attributes['http.method'] != 5",
-    "attributes['http.method'] in (5, 'GET', false)",
-    "attributes['http.method'] is null",
-    "attributes.none is null",
-    "attributes['http.method'] like '%ü%'",
-    "attributes.gen_ai.temperature >= 0.5",
-    "resource_attributes.host == 'h1'",
-    "input_tokens < output_tokens",
-    "input_tokens = 3 or output_tokens is null",
-]
 
 
 @pytest.fixture(scope="module")
