@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["known_spans", "tellings_of"]
 
+LONGEST_CALL_NS = 3600 * 10**9
+"""How long before the rows a held call may have begun that still goes on during them."""
+
 
 def known_spans(
     data: DataDirectory, keys: pl.DataFrame, times: tuple[int, int]
@@ -46,26 +49,33 @@ def known_spans(
 
 
 def tellings_of(data: DataDirectory, table: pa.Table, times: tuple[int, int]) -> pa.Table | None:
-    """Return the held spans that carry a response id of `table`, as span records.
+    """Return the held spans that may tell a call of `table`, as span records.
+
+    Those are the spans with a response id of `table`, and those of its traces: a call
+    without a response id is recognised by the spans that it is nested in.
 
     Args:
         data: the data directory.
         table: span records that are to be imported.
-        times: first and last start time of the rows, nanoseconds.
+        times: first start and last end of the rows, nanoseconds.
     """
     import polars as pl
     import pyarrow.compute as pc
 
     from pyflare_proto.record import arrow_schema
 
-    ids = pc.unique(table["response_id"].drop_null())
-    with data.snapshot(times[0], times[1] + 1) as files:
-        if not files or not len(ids):
+    with data.snapshot(times[0] - LONGEST_CALL_NS, times[1] + 1) as files:
+        if not files:
             return None
-        wanted = pl.LazyFrame({"response_id": pl.Series(values=ids.to_pylist(), dtype=pl.String)})
+        found = pl.lit(value=False)
+        for name in ("response_id", "trace_id"):
+            wanted = pl.Series(
+                values=pc.unique(table[name].drop_null()).to_pylist(), dtype=pl.String
+            )
+            found |= pl.col(name).is_in(wanted.implode())
         held = (
             pl.scan_parquet([f.path for f in files])
-            .join(wanted, on="response_id", how="semi")
+            .filter(found.fill_null(value=False))
             .collect(engine="streaming")
         )
     if held.is_empty():

@@ -167,6 +167,7 @@ class _Job:
         fresh = self._spans.first_seen(batch.trace_id, batch.span_id)
         self.report.spans_known += len(batch) - int(fresh.sum())
         batch = select(batch, fresh)
+        self._spans.add(batch.trace_id, batch.span_id)
         if len(batch):
             self._write(self._without_known(batch))
 
@@ -193,7 +194,7 @@ class _Job:
             return
         probability = self._sampler.sample(batch).probability
         table = normalize(batch, self._prices, sampling_probability=probability)
-        held = tellings_of(self._data, table, _times(batch))
+        held = tellings_of(self._data, table, (_times(batch)[0], int(batch.end_time_ns.max())))
         if held is not None:
             self._calls.apply(held)
         table = self._calls.apply(table)

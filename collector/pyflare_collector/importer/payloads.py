@@ -91,7 +91,8 @@ def _read_plain(stream: io.BufferedReader, name: str) -> Iterator[bytes | BadLin
 def _is_json(head: bytes) -> bool:
     """Tell JSON from protobuf: a line feed is also the tag that every request begins with."""
     text = head.lstrip(b" \t\r\n")
-    return text[:1] in (b"{", b"[", b"") and len(head.translate(None, _CONTROL)) == len(head)
+    begins = text[:1] in (b"{", b"[", b"") or b'"resourceSpans"' in text
+    return begins and len(head.translate(None, _CONTROL)) == len(head)
 
 
 def _read_protobuf(stream: io.BufferedReader, name: str) -> Iterator[bytes]:
@@ -151,7 +152,7 @@ def _read_json(stream: io.BufferedReader, name: str) -> Iterator[bytes | BadLine
         number += 1
         line = raw.strip()
     if not (line.startswith(b"{") and line.endswith(b"}")):
-        yield _document(line + b"\n" + stream.read(), name)
+        yield from _document_or_lines(line + b"\n" + stream.read(), number, name)
         return
     following = _next_line(stream)
     if following is None:
@@ -163,6 +164,22 @@ def _read_json(stream: io.BufferedReader, name: str) -> Iterator[bytes | BadLine
         number += skipped
         yield _line(line, number)
         following = _next_line(stream)
+
+
+def _document_or_lines(text: bytes, number: int, name: str) -> Iterator[bytes | BadLine]:
+    """Yield a document over several lines, or the lines after a first one that is damaged."""
+    lines = [line.strip() for line in text.splitlines()]
+    if not any(_is_request(line) for line in lines[1:]):
+        yield _document(text, name)
+        return
+    for at, line in enumerate(lines):
+        if line:
+            yield _line(line, number + at)
+
+
+def _is_request(line: bytes) -> bool:
+    """Tell a line that is a request by itself: no line of a longer document is one."""
+    return line.startswith(b"{") and line.endswith(b"}") and b'"resourceSpans"' in line
 
 
 def _next_line(stream: io.BufferedReader) -> tuple[int, bytes] | None:
