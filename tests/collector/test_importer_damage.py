@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,18 @@ def test_corrupt_message_inside_a_row(folder: Folder) -> None:
     middle = bytearray(MESSAGES[1])
     middle[4:10] = b"\xff" * 6
     refused(folder, MESSAGES[0] + bytes(middle) + MESSAGES[2])
+
+
+@pytest.mark.parametrize("prefix", [b"\x0a\xff\xff\xff\xff\x7f", b"\x00" * 4 + b"\xff" * 4])
+def test_length_that_is_a_lie(folder: Folder, prefix: bytes) -> None:
+    """A message of gigabytes in a file of a few bytes is refused without taking memory."""
+    content = prefix + MESSAGES[0]
+    tracemalloc.start()
+    try:
+        refused(folder, content)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 28
+    finally:
+        tracemalloc.stop()
 
 
 def test_damage_keeps_what_was_imported_before(folder: Folder) -> None:

@@ -32,6 +32,8 @@ _RESOURCE_SPANS = 0x0A
 """Tag of field 1, length-delimited: how every ExportTraceServiceRequest begins."""
 _CONTROL = bytes(set(range(32)) - set(b"\t\r\n"))
 """Bytes that no JSON text holds and every protobuf request does (the tag of its scope spans)."""
+_PIECE = 1 << 24
+"""Bytes of a message that are read at once."""
 _HINT = "`pyflare import` reads OTLP protobuf, OTLP/JSON, JSON lines and gzip of each"
 
 
@@ -102,7 +104,7 @@ def _read_protobuf(stream: io.BufferedReader, name: str) -> Iterator[bytes]:
         if tag[0] != _RESOURCE_SPANS:
             raise InvalidDataError(f"{name}: no OTLP request at byte {at}", hint=_HINT)
         length, prefix = _read_varint(stream, name, at)
-        body = stream.read(length)
+        body = _read_up_to(stream, length)
         if len(body) < length:
             raise _truncated(name, at)
         yield tag + prefix + body
@@ -127,13 +129,24 @@ def _read_length_prefixed(stream: io.BufferedReader, name: str) -> Iterator[byte
     at = 0
     while prefix := stream.read(4):
         length = int.from_bytes(prefix, "big")
-        body = stream.read(length) if len(prefix) == 4 else b""
+        body = _read_up_to(stream, length) if len(prefix) == 4 else b""
         if len(prefix) < 4 or len(body) < length:
             raise _truncated(name, at)
         if body and body[0] != _RESOURCE_SPANS:
             raise InvalidDataError(f"{name} is neither OTLP protobuf nor JSON", hint=_HINT)
         yield body
         at += 4 + length
+
+
+def _read_up_to(stream: io.BufferedReader, length: int) -> bytes:
+    """Read a message: a length that is a lie takes no memory that the file does not fill."""
+    if length <= _PIECE:
+        return stream.read(length)
+    pieces = []
+    while length and (piece := stream.read(min(length, _PIECE))):
+        pieces.append(piece)
+        length -= len(piece)
+    return b"".join(pieces)
 
 
 def _truncated(name: str, at: int) -> InvalidDataError:
