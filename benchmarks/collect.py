@@ -257,8 +257,8 @@ def report(rows: list[Row], run: EndToEnd) -> str:
         "",
         (
             f"End to end: {run.spans:,} spans, all {run.stored:,} stored once, "
-            f"{run.file_mb:,.0f} MB of Parquet; resident memory {tenth:,.0f} MB after a tenth of the "
-            f"run, {peak:,.0f} MB at the most."
+            f"{run.file_mb:,.0f} MB of Parquet; resident memory {tenth:,.0f} MB after a tenth of "
+            f"the run, {peak:,.0f} MB at the most."
         ),
     ]
     return "\n".join(lines) + "\n"
