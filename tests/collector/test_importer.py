@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from pyflare_collector.importer import ImportReport, Rejection, import_files
+from pyflare_collector.importer import ImportReport, Rejection, import_files, job
 from pyflare_collector.importer.job import INVALID_IDS
 from pyflare_proto.errors import NotFoundError
 from pyflare_storage.dataset import DataDirectory
@@ -160,6 +160,16 @@ def test_spans_shared_by_files_are_imported_once(folder: Folder) -> None:
     report = folder.load(first, second, first)
     assert (report.files, report.spans_imported, report.spans_known) == (3, 8, 12)
     assert folder.numbers() == list(range(1, 9))
+
+
+def test_parts_of_a_large_import(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spans that parts of an import share are written once, in as many files as it takes."""
+    monkeypatch.setattr(job, "CHUNK_REQUESTS", 1)
+    monkeypatch.setattr(job, "FILE_ROWS", 4)
+    report = folder.load(folder.file(b"".join(request(first, 4) for first in (1, 3, 5, 7, 2))))
+    assert (report.spans_imported, report.spans_known) == (10, 10)
+    assert folder.numbers() == list(range(1, 11))
+    assert len(folder.on_disk()) == 3
 
 
 def test_spans_shared_with_an_earlier_import(folder: Folder) -> None:
