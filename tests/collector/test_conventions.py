@@ -14,9 +14,8 @@ from pyflare_collector.normalize.conventions import (
     TEXT_FIELDS,
     TYPE_SOURCES,
     USAGE_DOCUMENTS,
-    Source,
 )
-from pyflare_collector.normalize.emitters.langfuse import parse_time
+from pyflare_collector.normalize.emitters.langfuse import parse_time, parse_times
 from pyflare_collector.normalize.emitters.langsmith import parse_details
 from pyflare_proto.record import COLUMN_NAMES, SPAN_TYPES, arrow_schema
 
@@ -26,7 +25,7 @@ ALL_FIELDS = {**CATEGORY_FIELDS, **TEXT_FIELDS, **NUMBER_FIELDS, **CONTEXT_FIELD
 @pytest.mark.parametrize("field", sorted(ALL_FIELDS))
 def test_sources_of_a_field(field: str) -> None:
     """Each source is listed once, names known changes and types, and is in the key table."""
-    sources = [s if isinstance(s, Source) else Source(s) for s in ALL_FIELDS[field]]
+    sources = ALL_FIELDS[field]
     assert len(set(sources)) == len(sources)
     for source in sources:
         assert source.key in KEYS
@@ -144,9 +143,20 @@ def test_python_text_of_token_details(text: str, counts: dict[str, int]) -> None
     assert parse_details(text) == counts
 
 
-def test_iso_times() -> None:
-    """Times are read with and without quotes and zone; other text is no time."""
-    assert parse_time('"1970-01-01T00:00:01.5Z"') == 1_500_000_000
-    assert parse_time("1970-01-01T01:00:00+01:00") == 0
-    assert parse_time("1970-01-01T00:00:01") == 1_000_000_000
-    assert parse_time("soon") == -1
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [
+        ('"1970-01-01T00:00:01.5Z"', 1_500_000_000),
+        ("1970-01-01T01:00:00+01:00", 0),
+        ("1970-01-01T00:00:01", 1_000_000_000),
+        ("2025-10-09T08:53:20.250000Z", 1_760_000_000_250_000_000),
+        ("soon", -1),
+        ("", -1),
+    ],
+)
+def test_iso_times(text: str, nanoseconds: int) -> None:
+    """Times are read with and without quotes and zone, alone and among others."""
+    assert parse_time(text) == nanoseconds
+    assert parse_times([text]).tolist() == [nanoseconds]
+    assert parse_times([text, "soon"]).tolist() == [nanoseconds, -1]
+    assert parse_times([text, "1970-01-01T00:00:00Z"]).tolist() == [nanoseconds, 0]

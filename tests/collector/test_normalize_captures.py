@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import pytest
-from pyflare_collector.calls import mark_duplicate_calls
-from pyflare_proto.otlp.jsonotlp import transcode
 
+from pyflare_collector.calls import mark_duplicate_calls
 from pyflare_collector.normalize import KEYS, normalize, record_table
 from pyflare_proto.otlp.decode import decode
+from pyflare_proto.otlp.jsonotlp import transcode
 from tests.collector.normalize_helpers import price_book
 from tests.shared_data import shared_path
 

@@ -168,23 +168,23 @@ class TableIndex:
         self.n_owners = n_owners
         self.buffer = buffer
         self._keys = keys
-        self._categories: dict[str, Categories | None] = {}
+        self._categories: dict[str, Categories] = {}
         self._families: dict[str, NDArray[np.int64]] = {}
         n_keys = len(keys)
-        self._slot = np.full(n_keys, -1, dtype=np.int32)
+        self._lines: dict[str, Rows] = {}
+        self._family_rows: dict[str, NDArray[np.int64]] = {}
         if not len(table.key_id):
-            self._matrix = np.empty((0, n_owners), dtype=np.int32)
-            self._family_rows: list[NDArray[np.int64]] = []
             return
+        slot = np.full(n_keys, -1, dtype=np.int32)
         counts = np.zeros(n_keys, dtype=np.int64)
         _count(table.key_id, table.type, table.value.length, counts)
         present = counts > 0
         wide = _wide_keys(keys)
         plain = np.flatnonzero(present & ~wide)
         families = np.flatnonzero(present & wide)
-        self._slot[plain] = np.arange(len(plain), dtype=np.int32)
-        self._slot[families] = -2 - np.arange(len(families), dtype=np.int32)
-        self._matrix = np.full((len(plain), n_owners), -1, dtype=np.int32)
+        slot[plain] = np.arange(len(plain), dtype=np.int32)
+        slot[families] = -2 - np.arange(len(families), dtype=np.int32)
+        matrix = np.full((len(plain), n_owners), -1, dtype=np.int32)
         ends = np.cumsum(counts[families])
         starts = ends - counts[families]
         family_rows = np.empty(int(ends[-1]) if len(ends) else 0, dtype=np.int64)
@@ -193,14 +193,17 @@ class TableIndex:
             table.owner,
             table.type,
             table.value.length,
-            self._slot,
-            self._matrix,
+            slot,
+            matrix,
             starts.copy(),
             family_rows,
         )
-        self._family_rows = [
-            family_rows[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
-        ]
+        names = keys.keys
+        self._lines = {names[k]: matrix[i] for i, k in enumerate(plain.tolist())}
+        self._family_rows = {
+            names[k]: family_rows[a:b]
+            for k, a, b in zip(families.tolist(), starts.tolist(), ends.tolist(), strict=True)
+        }
 
     def rows(self, key: str) -> Rows | None:
         """Return the row of `key` for each owner, or None when no owner has it.
@@ -214,8 +217,10 @@ class TableIndex:
         Raises:
             KeyError: the key table does not list `key`.
         """
-        slot = self._slot[self._keys.id(key)]
-        return self._matrix[slot] if slot >= 0 else None
+        rows = self._lines.get(key)
+        if rows is None and key not in self._keys:
+            raise KeyError(key)
+        return rows
 
     def family(self, pattern: str) -> NDArray[np.int64] | None:
         """Return the rows of a key with `#`, or None when no owner has one.
@@ -229,12 +234,13 @@ class TableIndex:
         Raises:
             KeyError: the key table does not list `pattern`.
         """
-        slot = int(self._slot[self._keys.id(pattern)])
-        if slot > -2:
+        rows = self._family_rows.get(pattern)
+        if rows is None:
+            if pattern not in self._keys:
+                raise KeyError(pattern)
             return None
         found = self._families.get(pattern)
         if found is None:
-            rows = self._family_rows[-2 - slot]
             table = self.table
             order = np.lexsort((table.index1[rows], table.index0[rows], table.owner[rows]))
             found = self._families[pattern] = rows[order]
@@ -362,10 +368,12 @@ class TableIndex:
         Raises:
             KeyError: the key table does not list `key`.
         """
-        if key not in self._categories:
+        found = self._categories.get(key)
+        if found is None:
             rows = self.rows(key)
-            self._categories[key] = None if rows is None else self.categories_at(rows)
-        return self._categories[key]
+            if rows is not None:
+                found = self._categories[key] = self.categories_at(rows)
+        return found
 
     def categories_at(self, rows: Rows) -> Categories:
         """Return the distinct texts at `rows`, as `categories` does for a key."""

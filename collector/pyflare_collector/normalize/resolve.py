@@ -126,14 +126,16 @@ class Resolver:
             raise RuntimeError("a source with `when` was asked before the types of the spans")
         mask = self._of_type.get(names)
         if mask is None:
-            codes = [SPAN_TYPES.index(name) for name in names]
-            mask = self._of_type[names] = np.isin(self._span_type, codes)
+            wanted = np.array([name in names for name in SPAN_TYPES], dtype=np.bool_)
+            mask = self._of_type[names] = wanted[self._span_type]
         return mask
 
     def categories(self, sources: Sources) -> Categories:
         """Resolve a field of few distinct values."""
         columns: list[Categories] = []
-        for source in map(_as_source, sources):
+        for source in sources:
+            if source.place == "span" and self.index.rows(source.key) is None:
+                continue
             column = self._category(source, columns)
             if column is None:
                 continue
@@ -143,7 +145,9 @@ class Resolver:
                 codes = np.where(self.of_type(source.when), column.codes, np.int32(-1))
                 column = Categories(codes, column.values)
             columns.append(column)
-        return first_of([*columns, *self._scope_columns(sources)], self.n)
+        if len(self.index.scopes.table.key_id):
+            columns.extend(self._scope_columns(sources))
+        return first_of(columns, self.n)
 
     def _category(self, source: Source, before: list[Categories]) -> Categories | None:
         """Return one source's column; `before` are the columns that go first."""
@@ -152,8 +156,6 @@ class Resolver:
             return None if column is None else column.take(self.index.batch.resource_index)
         if not source.path:
             return self.index.categories(source.key)
-        if self.index.rows(source.key) is None:
-            return None
         open_rows = first_of(before, self.n).codes < 0
         result = None
         for rows, texts in self._document_texts(source, open_rows):
@@ -182,10 +184,8 @@ class Resolver:
     def _scope_columns(self, sources: Sources) -> list[Categories]:
         """Return the columns of plain keys that stand on the instrumentation scopes."""
         scopes = self.index.scopes
-        if not len(scopes.table.key_id):
-            return []
         columns = []
-        for source in map(_as_source, sources):
+        for source in sources:
             if source.place == "span" and not source.path and not source.when:
                 column = scopes.categories(source.key)
                 if column is not None:
@@ -199,7 +199,7 @@ class Resolver:
         index = self.index
         slices = Slices(np.zeros(self.n, np.int64), np.zeros(self.n, np.int32))
         column = TextColumn(slices, np.zeros(self.n, dtype=np.bool_))
-        for source in map(_as_source, sources):
+        for source in sources:
             rows = index.rows(source.key) if source.place == "span" else None
             if rows is None:
                 continue
@@ -261,7 +261,7 @@ class Resolver:
             (n,) values and where there is one; None when no span has a source.
         """
         values: NDArray[np.float64] | None = None
-        for source in map(_as_source, sources):
+        for source in sources:
             rows = self.index.rows(source.key)
             if rows is None:
                 continue
@@ -303,10 +303,6 @@ class Resolver:
                 values = np.where(ok, values, new)
                 ok = ok | has
         return None if values is None else (values, ok)
-
-
-def _as_source(source: str | Source) -> Source:
-    return Source(source) if isinstance(source, str) else source
 
 
 @kernel

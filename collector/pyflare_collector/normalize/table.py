@@ -109,9 +109,10 @@ def normalize(
     if sampling_probability is not None:
         columns["sampling_probability"] = pa.array(sampling_probability, pa.float64())
     schema = table_schema()
-    n = len(batch)
+    nothing: dict[pa.DataType, Column] = {}
     arrays = [
-        columns[field.name] if field.name in columns else _nothing(field, n) for field in schema
+        columns[field.name] if field.name in columns else _nothing(field, len(batch), nothing)
+        for field in schema
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
 
@@ -231,12 +232,12 @@ def _attribute_columns(batch: OtlpBatch) -> dict[str, Column]:
     return columns
 
 
-def _nothing(field: pa.Field[Any], n: int) -> Column:
-    """Return a column of nulls."""
-    if field.type == _DICTIONARY:
-        return _coded(np.full(n, -1, dtype=np.int32), [])
-    nothing: Column = pa.nulls(n, field.type)
-    return nothing
+def _nothing(field: pa.Field[Any], n: int, known: dict[pa.DataType, Column]) -> Column:
+    """Return a column of n nulls, the same one for each type in `known`."""
+    column = known.get(field.type)
+    if column is None:
+        column = known[field.type] = pa.nulls(n, field.type)
+    return column
 
 
 def _strings(buffer: NDArray[np.uint8], slices: Slices) -> Column:
@@ -255,8 +256,7 @@ def _coded(
     codes: NDArray[np.int32] | NDArray[np.int8], values: list[str] | tuple[str, ...]
 ) -> Column:
     """Return a dictionary column; negative codes are null."""
-    missing = codes < 0
-    indices = pa.array(codes, pa.int32(), mask=missing if missing.any() else None)
+    indices = pa.array(codes, pa.int32(), mask=codes < 0)
     return pa.DictionaryArray.from_arrays(indices, pa.array(values, pa.string()))
 
 

@@ -18,6 +18,8 @@ of their calls' usage, and stays readable in `attributes`.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +32,7 @@ from pyflare_collector.normalize.conventions.usage import (
 )
 from pyflare_collector.normalize.documents import Document
 from pyflare_collector.normalize.draft import Draft, Usage
+from pyflare_collector.normalize.member_kernels import MemberTree, build_tree, read_counts
 from pyflare_collector.normalize.resolve import Resolver
 
 __all__ = ["basis", "plain_usage", "read_documents", "settle"]
@@ -45,9 +48,27 @@ def plain_usage(resolver: Resolver) -> Usage:
     )
 
 
+class _Reader(NamedTuple):
+    """A usage document with the tree of all its places."""
+
+    source: UsageDocument
+    tree: MemberTree
+    leaves: tuple[tuple[str, Path], ...]
+    """(field, place) of each leaf of the tree, in the order in which they are asked."""
+
+
+def _reader(source: UsageDocument) -> _Reader:
+    leaves = [(name, path) for name, paths in source.fields.items() for path in paths]
+    return _Reader(source, build_tree([path for _, path in leaves]), tuple(leaves))
+
+
+_READERS = tuple(map(_reader, USAGE_DOCUMENTS))
+
+
 def read_documents(draft: Draft, calls: NDArray[np.bool_]) -> None:
     """Add what the usage documents of the spans in `calls` know and attributes do not."""
-    for source in USAGE_DOCUMENTS:
+    for reader in _READERS:
+        source = reader.source
         for document in draft.documents.get(source.key):
             asked = calls
             if source.lone:
@@ -58,38 +79,30 @@ def read_documents(draft: Draft, calls: NDArray[np.bool_]) -> None:
             if source.path and len(texts.spans):
                 texts = texts.inside(source.path)
             if len(texts.spans):
-                _read(source, texts, draft.usage)
+                _read(reader, texts, draft.usage)
 
 
-def _read(source: UsageDocument, document: Document, usage: Usage) -> None:
+def _read(reader: _Reader, document: Document, usage: Usage) -> None:
     """Fill the counts that are open from one group of documents."""
-    has_input = np.zeros(len(usage.exclusive), dtype=np.bool_)
-    beside = np.zeros(len(usage.exclusive), dtype=np.bool_)
-    parents: dict[Path, Document] = {}
-    for field, paths in source.fields.items():
-        for path in paths:
-            parent = document
-            if len(path) > 1:
-                if path[:1] not in parents:
-                    parents[path[:1]] = document.inside(path[:1])
-                parent = parents[path[:1]]
-            if not len(parent.spans):
-                continue
-            spans, values = parent.lookup(path[1:] if len(path) > 1 else path).integers()
-            if not len(spans):
-                continue
-            column = usage.column(field)
-            # A cache of 0 leaves the question open, and the next place may know more.
-            is_open = column[spans] < (1 if "cache" in field else 0)
-            spans = spans[is_open]
-            column[spans] = values[is_open]
-            if field == "input_tokens":
-                has_input[spans] = True
-            elif path in source.exclusive:
-                beside[spans] = True
-    usage.exclusive |= has_input & (beside | source.flat)
-    if source.flat:
-        usage.flat |= has_input
+    spans = document.spans
+    has_input = np.zeros(len(spans), dtype=np.bool_)
+    beside = np.zeros(len(spans), dtype=np.bool_)
+    counts, seen = read_counts(document.buffer, document.slices, reader.tree)
+    for leaf in np.flatnonzero(seen).tolist():
+        name, path = reader.leaves[leaf]
+        column = usage.column(name)
+        known, found = column[spans], counts[leaf]
+        # A cache of 0 leaves the question open, and the next place may know more.
+        taken = (known < (1 if "cache" in name else 0)) & (found >= 0)
+        column[spans] = np.where(taken, found, known)
+        if name == "input_tokens":
+            has_input |= taken
+        elif path in reader.source.exclusive:
+            beside |= taken
+    flat = reader.source.flat
+    usage.exclusive[spans] |= has_input & (beside | flat)
+    if flat:
+        usage.flat[spans] |= has_input
 
 
 def settle(usage: Usage, calls: NDArray[np.bool_]) -> None:

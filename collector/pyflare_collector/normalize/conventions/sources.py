@@ -10,11 +10,11 @@ resource("service.name")                        an attribute of the resource
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Path", "Source", "Sources", "json", "key", "keys_of", "resource"]
+__all__ = ["Path", "Source", "Sources", "fields", "json", "key", "keys_of", "resource"]
 
 Path: TypeAlias = tuple[str | int, ...]
 """Members (by name) and elements (by position) that lead into a JSON document."""
@@ -36,8 +36,16 @@ class Source:
     """Span types that the source counts for; empty for all."""
 
 
-Sources: TypeAlias = tuple[str | Source, ...]
-"""Sources of a field, first wins; a plain text is the span attribute of that key."""
+Sources: TypeAlias = tuple[Source, ...]
+"""Sources of a field, first wins."""
+
+
+def fields(lists: Mapping[str, Iterable[str | Source]]) -> dict[str, Sources]:
+    """Return fields with their sources; a plain text is the span attribute of that key."""
+    return {
+        name: tuple(Source(item) if isinstance(item, str) else item for item in items)
+        for name, items in lists.items()
+    }
 
 
 def key(name: str, *, change: str = "", when: tuple[str, ...] = ()) -> Source:
@@ -55,6 +63,6 @@ def resource(name: str) -> Source:
     return Source(name, place="resource")
 
 
-def keys_of(sources: Iterable[str | Source]) -> list[str]:
+def keys_of(sources: Iterable[Source]) -> list[str]:
     """Return the attribute keys that `sources` read."""
-    return [source if isinstance(source, str) else source.key for source in sources]
+    return [source.key for source in sources]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pyflare_collector.normalize.conventions.sources import Path, Sources, json, key
+from pyflare_collector.normalize.conventions.sources import Path, Sources, fields, json, key
 
 __all__ = [
     "CONTEXT_FIELDS",
@@ -245,41 +245,45 @@ USAGE_DOCUMENTS: tuple[UsageDocument, ...] = (
 )
 """Documents of usage, in the order in which they are asked."""
 
-NUMBER_FIELDS: dict[str, Sources] = {
-    # 0 is what emitters write for "no price known" and counts as absent.
-    "cost_reported_usd": (
-        json("langfuse.observation.cost_details", "total"),
-        "gen_ai.usage.cost.amount",
-        "operation.cost",
-        "litellm.cost.total",
-        "gen_ai.usage.cost",
-        "llm.cost.total",
-        json("mlflow.llm.cost", "total_cost"),
-        key("pyflare.cost.micros", change="micro"),
-    ),
-    "time_to_first_token_ms": (
-        "pyflare.time_to_first_token_ms",
-        key("gen_ai.response.time_to_first_chunk", change="seconds_to_ms"),
-        key("gen_ai.client.operation.time_to_first_chunk", change="seconds_to_ms"),
-        key("gen_ai.server.time_to_first_token", change="seconds_to_ms"),
-        "ai.response.msToFirstChunk",
-        "ttft_ms",
-    ),
-}
+NUMBER_FIELDS: dict[str, Sources] = fields(
+    {
+        # 0 is what emitters write for "no price known" and counts as absent.
+        "cost_reported_usd": (
+            json("langfuse.observation.cost_details", "total"),
+            "gen_ai.usage.cost.amount",
+            "operation.cost",
+            "litellm.cost.total",
+            "gen_ai.usage.cost",
+            "llm.cost.total",
+            json("mlflow.llm.cost", "total_cost"),
+            key("pyflare.cost.micros", change="micro"),
+        ),
+        "time_to_first_token_ms": (
+            "pyflare.time_to_first_token_ms",
+            key("gen_ai.response.time_to_first_chunk", change="seconds_to_ms"),
+            key("gen_ai.client.operation.time_to_first_chunk", change="seconds_to_ms"),
+            key("gen_ai.server.time_to_first_token", change="seconds_to_ms"),
+            "ai.response.msToFirstChunk",
+            "ttft_ms",
+        ),
+    }
+)
 """Numbers with a fraction."""
 
-CONTEXT_FIELDS: dict[str, Sources] = {
-    "service_tier": (
-        key("pyflare.service_tier", change="service_tier"),
-        key("openai.response.service_tier", change="service_tier"),
-        key("gen_ai.openai.response.service_tier", change="service_tier"),
-        key("gen_ai.response.service_tier", change="service_tier"),
-        key("anthropic.response.service_tier", change="service_tier"),
-        key("openai.request.service_tier", change="service_tier"),
-        key("gen_ai.openai.request.service_tier", change="service_tier"),
-    ),
-    "cost_currency": ("gen_ai.usage.cost.currency",),
-}
+CONTEXT_FIELDS: dict[str, Sources] = fields(
+    {
+        "service_tier": (
+            key("pyflare.service_tier", change="service_tier"),
+            key("openai.response.service_tier", change="service_tier"),
+            key("gen_ai.openai.response.service_tier", change="service_tier"),
+            key("gen_ai.response.service_tier", change="service_tier"),
+            key("anthropic.response.service_tier", change="service_tier"),
+            key("openai.request.service_tier", change="service_tier"),
+            key("gen_ai.openai.request.service_tier", change="service_tier"),
+        ),
+        "cost_currency": ("gen_ai.usage.cost.currency",),
+    }
+)
 """What a price depends on besides model and tokens; not columns of the record."""
 
 FLAGS: dict[str, tuple[str, ...]] = {
