@@ -120,18 +120,18 @@ class Transform:
         """
         self._new_windows()
         wanted = _SEED_SPANS
-        files = sorted(self._data.list_files(), key=lambda file: file.sequence or 0, reverse=True)
         newest = True
-        for file in files:
-            if wanted <= 0:
-                return
-            if file.writer is None:
-                continue
-            try:
-                wanted -= self._seed(file.path, newest=newest)
-            except (OSError, pa.ArrowException, ValueError) as error:
-                _logger.warning("cannot read %s for duplicates: %s", file.name, error)
-            newest = False
+        with self._data.snapshot() as listed:  # compaction deletes none of them meanwhile
+            for file in sorted(listed, key=lambda file: file.sequence or 0, reverse=True):
+                if wanted <= 0:
+                    return
+                if file.writer is None:
+                    continue
+                try:
+                    wanted -= self._seed(file.path, newest=newest)
+                except (OSError, pa.ArrowException, ValueError) as error:
+                    _logger.warning("cannot read %s for duplicates: %s", file.name, error)
+                newest = False
 
     def _seed(self, path: object, *, newest: bool) -> int:
         import pyarrow.parquet as pq

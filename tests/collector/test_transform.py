@@ -100,7 +100,7 @@ def test_a_failed_row_group_is_not_remembered(
 ) -> None:
     """Spans that did not get into a table are not duplicates when they come again."""
 
-    def fail(_: object) -> pa.Table:
+    def fail(_: object, *, distinct: bool) -> pa.Table:  # noqa: ARG001 - the signature
         raise ValueError("a defect")
 
     with monkeypatch.context() as patch:
