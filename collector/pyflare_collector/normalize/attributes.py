@@ -171,7 +171,7 @@ class TableIndex:
         self._categories: dict[str, Categories] = {}
         self._families: dict[str, NDArray[np.int64]] = {}
         n_keys = len(keys)
-        self._lines: dict[str, Rows] = {}
+        self._lines: dict[str, Rows | None] = dict.fromkeys(keys.keys)
         self._family_rows: dict[str, NDArray[np.int64]] = {}
         if not len(table.key_id):
             return
@@ -199,7 +199,7 @@ class TableIndex:
             family_rows,
         )
         names = keys.keys
-        self._lines = {names[k]: matrix[i] for i, k in enumerate(plain.tolist())}
+        self._lines.update((names[k], matrix[i]) for i, k in enumerate(plain.tolist()))
         self._family_rows = {
             names[k]: family_rows[a:b]
             for k, a, b in zip(families.tolist(), starts.tolist(), ends.tolist(), strict=True)
@@ -217,10 +217,7 @@ class TableIndex:
         Raises:
             KeyError: the key table does not list `key`.
         """
-        rows = self._lines.get(key)
-        if rows is None and key not in self._keys:
-            raise KeyError(key)
-        return rows
+        return self._lines[key]
 
     def family(self, pattern: str) -> NDArray[np.int64] | None:
         """Return the rows of a key with `#`, or None when no owner has one.

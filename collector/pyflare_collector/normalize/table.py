@@ -256,8 +256,9 @@ def _coded(
     codes: NDArray[np.int32] | NDArray[np.int8], values: list[str] | tuple[str, ...]
 ) -> Column:
     """Return a dictionary column; negative codes are null."""
-    indices = pa.array(codes, pa.int32(), mask=codes < 0)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(values, pa.string()))
+    indices = codes.astype(np.int32, copy=False)
+    dictionary = pa.array(values, pa.string())
+    return pa.DictionaryArray.from_arrays(indices, dictionary, mask=codes < 0, safe=False)
 
 
 def _shared(column: tuple[NDArray[np.int32], list[str]], owner: NDArray[np.int32]) -> Column:
