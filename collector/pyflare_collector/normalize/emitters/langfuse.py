@@ -41,7 +41,8 @@ def parse_times(texts: list[str]) -> NDArray[np.int64]:
         moments = pc.cast(column, pa.timestamp("ns", tz="UTC"))
     except pa.ArrowInvalid:  # a text that is no time, or a time without a zone
         return np.array([parse_time(text) for text in texts], dtype=np.int64)
-    return moments.view(pa.int64()).to_numpy()
+    nanoseconds: NDArray[np.int64] = moments.view(pa.int64()).to_numpy()
+    return nanoseconds
 
 
 def _values(draft: Draft, spans: NDArray[np.bool_]) -> None:
