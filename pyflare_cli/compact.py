@@ -33,7 +33,8 @@ def compact(
     """Merge small files of spans.
 
     Files of one UTC day become one, sorted by time. Readers may read and the collector may
-    write meanwhile; nobody sees a span twice or not at all.
+    write meanwhile: no answer of PyFlare counts a span twice or not at all. Another program
+    that reads spans/*.parquet may see both old and new files until the old ones are deleted.
     """
     del data  # taken up by the settings
     from pyflare_storage.compact import compact as merge

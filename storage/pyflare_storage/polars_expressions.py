@@ -320,9 +320,12 @@ class PolarsCompiler:
         mask = value.is_not_null() & order.is_not_null()
         if aggregate.where is not None:
             mask &= self.condition(aggregate.where)
-        chosen = value.filter(mask)
-        by = [order.filter(mask), chosen]
-        return chosen.sort_by(by, descending=[aggregate.descending, False]).first()
+        # Rows that do not take part sort last, as nulls: filtering each group by itself is
+        # many times slower where there are many groups.
+        chosen = pl.when(mask).then(value)
+        by = [pl.when(mask).then(order), chosen]
+        falls = [aggregate.descending, False]
+        return chosen.sort_by(by, descending=falls, nulls_last=True).first()
 
     def sample_hash(self, seed: int) -> pl.Expr:
         """Return a hash of each span's ids and a seed: unsigned 64-bit, uniform.
