@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyflare_collector.normalize import KEYS, providers, record_table, table_schema
+from pyflare_collector.normalize import KEYS, providers, record_table, table_schema, warm_up
 from pyflare_collector.normalize.changes import FACTORS, TEXT_CHANGES
 from pyflare_collector.normalize.conventions import (
     CATEGORY_FIELDS,
@@ -160,3 +160,9 @@ def test_iso_times(text: str, nanoseconds: int) -> None:
     assert parse_times([text]).tolist() == [nanoseconds]
     assert parse_times([text, "soon"]).tolist() == [nanoseconds, -1]
     assert parse_times([text, "1970-01-01T00:00:00Z"]).tolist() == [nanoseconds, 0]
+
+
+def test_warm_up_needs_no_input() -> None:
+    """Warming up runs every kernel of normalisation once, as often as it is asked."""
+    warm_up()
+    warm_up()

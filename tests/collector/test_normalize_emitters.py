@@ -449,6 +449,33 @@ CASES: dict[str, tuple[SpanCase, dict[str, Any]]] = {
             "time_to_first_token_ms": 500.0,
         },
     ),
+    "pydantic_ai_1_agent_run": (
+        SpanCase(
+            {
+                "agent_name": "capital_agent",
+                "model_name": "gpt-4o",
+                "gen_ai.response.model": "gpt-4o",
+                "gen_ai.usage.input_tokens": 200,
+                "gen_ai.usage.output_tokens": 100,
+            },
+            scope="pydantic-ai",
+            name="agent run",
+        ),
+        {
+            "span_type": "agent",
+            "agent_name": "capital_agent",
+            "input_tokens": None,
+            "cost_status": "not_billable",
+        },
+    ),
+    "openlit_default_environment": (
+        SpanCase(
+            {"deployment.environment": "default", "service.name": "default"},
+            scope="openlit.instrumentation.openai",
+            resource={"deployment.environment.name": "production", "service.name": "shop"},
+        ),
+        {"environment": "production", "service_name": "shop"},
+    ),
     "traceloop_workflow": (
         SpanCase(
             {

@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pyflare_collector.normalize.keys import KEYS
     from pyflare_collector.normalize.table import normalize, record_table, table_schema
+    from pyflare_collector.normalize.warmup import warm_up
 
-__all__ = ["KEYS", "normalize", "record_table", "table_schema"]
+__all__ = ["KEYS", "normalize", "record_table", "table_schema", "warm_up"]
 
 # Imported when asked for, so that a part (the JSON kernels, say) can be used alone.
-_MODULES = {"KEYS": "keys", "normalize": "table", "record_table": "table", "table_schema": "table"}
+_MODULES = {
+    "KEYS": "keys",
+    "normalize": "table",
+    "record_table": "table",
+    "table_schema": "table",
+    "warm_up": "warmup",
+}
 
 
 def __getattr__(name: str) -> object:

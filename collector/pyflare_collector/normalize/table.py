@@ -134,7 +134,7 @@ def _resolve(batch: OtlpBatch) -> Draft:
     for field, sources in NUMBER_FIELDS.items():
         draft.numbers[field] = resolver.numbers(sources, positive=field.startswith("cost"))
     calls = kinds.is_call(draft.span_type)
-    tokens.read_documents(draft, calls)
+    tokens.read_documents(usage, documents, calls)
     _models(draft)
     run_values(EMITTERS, draft)
     tokens.settle(usage, calls)

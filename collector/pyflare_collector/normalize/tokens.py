@@ -30,8 +30,8 @@ from pyflare_collector.normalize.conventions.usage import (
     USAGE_DOCUMENTS,
     UsageDocument,
 )
-from pyflare_collector.normalize.documents import Document
-from pyflare_collector.normalize.draft import Draft, Usage
+from pyflare_collector.normalize.documents import Document, Documents
+from pyflare_collector.normalize.draft import Usage
 from pyflare_collector.normalize.member_kernels import MemberTree, build_tree, read_counts
 from pyflare_collector.normalize.resolve import Resolver
 
@@ -65,21 +65,26 @@ def _reader(source: UsageDocument) -> _Reader:
 _READERS = tuple(map(_reader, USAGE_DOCUMENTS))
 
 
-def read_documents(draft: Draft, calls: NDArray[np.bool_]) -> None:
-    """Add what the usage documents of the spans in `calls` know and attributes do not."""
+def read_documents(usage: Usage, documents: Documents, calls: NDArray[np.bool_]) -> None:
+    """Add, in place, what the usage documents of the spans in `calls` know and attributes do not.
+
+    Args:
+        usage: the tokens from plain attributes.
+        documents: the JSON documents of the batch.
+        calls: (n,) spans that are calls of a model.
+    """
     for reader in _READERS:
         source = reader.source
-        for document in draft.documents.get(source.key):
+        for document in documents.get(source.key):
             asked = calls
             if source.lone:
-                usage = draft.usage
                 known = (usage.get("input_tokens") >= 0) | (usage.get("output_tokens") >= 0)
                 asked = calls & ~known
             texts = document.at(asked)
             if source.path and len(texts.spans):
                 texts = texts.inside(source.path)
             if len(texts.spans):
-                _read(reader, texts, draft.usage)
+                _read(reader, texts, usage)
 
 
 def _read(reader: _Reader, document: Document, usage: Usage) -> None:

@@ -65,12 +65,13 @@ CATEGORY_FIELDS: dict[str, Sources] = fields(
         ),
         "environment": (
             "pyflare.environment",
-            "langfuse.environment",
-            "deployment.environment.name",
-            "deployment.environment",
             resource("pyflare.environment"),
+            "langfuse.environment",
             resource("langfuse.environment"),
+            "deployment.environment.name",
             resource("deployment.environment.name"),
+            # OpenLIT writes "default" here when the application names none.
+            "deployment.environment",
             resource("deployment.environment"),
             resource("service.environment"),
         ),

@@ -8,7 +8,13 @@ whole batch and the mask of the emitter's own spans, and change the draft in pla
 To add one: write a module with an `EMITTER`, and list it below.
 """
 
-from pyflare_collector.normalize.emitters import claude_code, langfuse, langsmith, openlit
+from pyflare_collector.normalize.emitters import (
+    claude_code,
+    langfuse,
+    langsmith,
+    openlit,
+    pydantic_ai,
+)
 from pyflare_collector.normalize.emitters.base import Emitter, run_types, run_values
 
 __all__ = ["EMITTERS", "KEYS", "Emitter", "run_types", "run_values"]
@@ -18,6 +24,7 @@ EMITTERS: tuple[Emitter, ...] = (
     claude_code.EMITTER,
     langsmith.EMITTER,
     langfuse.EMITTER,
+    pydantic_ai.EMITTER,
 )
 """All emitters, in the order in which they are asked."""
 
