@@ -60,4 +60,5 @@ crash: $(VENV)/.dev ## Kill the collector 50 times under load and count what it 
 
 .PHONY: clean
 clean: ## Remove the environment and caches
+	find . -path ./$(VENV) -prune -o -name '*.nb[ic]' -exec rm {} +
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
