@@ -49,6 +49,10 @@ COMMANDS: dict[str, CommandEntry] = {
     "generate": CommandEntry("generate", "Make a workload of known truth.", COLLECT),
     "traces": CommandEntry("traces", "List, show and follow traces.", ANSWER),
     "cost": CommandEntry("cost", "What the calls of models cost.", ANSWER),
+    "drift": CommandEntry("drift", "What changed between a reference and what came later.", ANSWER),
+    "rca": CommandEntry(
+        "rca", "Which segment fails, since when, and what the failures say.", ANSWER
+    ),
 }
 """Every command, in the order of the help."""
 

@@ -1,0 +1,1 @@
+"""Root cause: which segment fails, since when, and what the failures say."""

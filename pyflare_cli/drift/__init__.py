@@ -1,0 +1,5 @@
+"""`pyflare drift`: what changed. Each command is a module of this package."""
+
+from pyflare_cli.drift.group import app
+
+__all__ = ["app"]
