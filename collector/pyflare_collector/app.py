@@ -46,12 +46,14 @@ def run_collector(
         ConfigError: a setting, a port that is taken, a data directory in use.
         StorageError: the data directory takes no data.
     """
+    from pyflare_collector.heap import collect_garbage_seldom, keep_freed_memory
     from pyflare_collector.pipeline import Pipeline
     from pyflare_collector.receiver import OtlpReceiver
     from pyflare_collector.warmup import warm_up
     from pyflare_storage.prices import PriceBook
 
     config.validate()
+    keep_freed_memory()
     prices = PriceBook.load(None) if prices is None else prices
     pipeline = Pipeline(config, data, prices)
     receiver = OtlpReceiver(
@@ -61,6 +63,7 @@ def run_collector(
         metrics=pipeline.metrics_text,
     )
     warm_up(prices)
+    collect_garbage_seldom()
     pipeline.start()
     try:
         receiver.start()
