@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from pyflare_proto.record import COLUMNS
+from pyflare_storage.times import format_time
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,16 +22,6 @@ PlainValue = None | bool | int | float | str | list["PlainValue"] | dict[str, "P
 _JSON_COLUMNS = frozenset(column.name for column in COLUMNS if column.type == "json")
 _FLOAT32_COLUMNS = frozenset(column.name for column in COLUMNS if column.type == "list<float32>")
 _RECORD_COLUMNS = tuple(column.name for column in COLUMNS)
-
-
-def format_time(time_ns: int) -> str:
-    """Return nanoseconds since 1970 as ISO 8601 in UTC, always with nine decimals.
-
-    >>> format_time(1_764_000_000_123_456_789)
-    '2025-11-24T16:00:00.123456789Z'
-    """
-    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
 def key_text(value: object) -> str | int | float | bool | None:

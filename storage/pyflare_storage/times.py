@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-__all__ = ["is_duration", "parse_duration_ns", "parse_iso"]
+__all__ = ["format_time", "is_duration", "parse_duration_ns", "parse_iso"]
 
 _UNITS_NS = {
     "ns": 1,
@@ -23,6 +23,16 @@ _ISO = re.compile(
     r"([T ](?P<time>\d{2}:\d{2}(:\d{2})?)(\.(?P<fraction>\d{1,9}))?)?"
     r"\s*(?P<zone>[Zz]|[+-]\d{2}:?\d{2})?"
 )
+
+
+def format_time(time_ns: int) -> str:
+    """Return nanoseconds since 1970 as ISO 8601 in UTC, always with nine decimals.
+
+    >>> format_time(1_764_000_000_123_456_789)
+    '2025-11-24T16:00:00.123456789Z'
+    """
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
 def parse_iso(text: str) -> int:
