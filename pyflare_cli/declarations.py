@@ -18,6 +18,7 @@ from typing import Literal
 
 from pyflare_cli.values import field_types
 from pyflare_collector.config import CollectorConfig
+from pyflare_storage.webhooks import Webhook
 
 __all__ = ["COLLECTOR_SECTIONS", "GENERAL", "Format", "Setting", "all_settings", "setting"]
 
@@ -86,6 +87,15 @@ GENERAL: tuple[Setting, ...] = (
         False,
         "No colour on a terminal. NO_COLOR and TERM=dumb do the same.",
         flag="--no-color",
+    ),
+    Setting(
+        "alerts.webhooks",
+        "PYFLARE_ALERTS__WEBHOOKS",
+        tuple[Webhook, ...],
+        (),
+        "Where alerts are posted as JSON: a list of {url, secret, timeout_seconds}; with a secret "
+        "each request is signed (Standard Webhooks).",
+        secret=True,
     ),
 )
 """Settings of all commands."""

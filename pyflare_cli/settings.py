@@ -25,6 +25,7 @@ from pyflare_proto.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from pyflare_collector.config import CollectorConfig
+    from pyflare_storage.webhooks import Webhook
 
 ConfigT = TypeVar("ConfigT")
 
@@ -129,6 +130,22 @@ class Settings:
         """The password for `clickhouse://` sources, None when there is none."""
         return str(self["storage.clickhouse.password"].value) or None
 
+    @property
+    def webhooks(self) -> tuple[Webhook, ...]:
+        """Where alerts are posted.
+
+        Raises:
+            ConfigError: an address that cannot be posted to.
+        """
+        value = self["alerts.webhooks"]
+        webhooks = cast("tuple[Webhook, ...]", value.value)
+        try:
+            for position, webhook in enumerate(webhooks):
+                webhook.validate(f"alerts.webhooks[{position}]")
+        except ConfigError as error:
+            raise ConfigError(f"{value.source}: {error.message}", hint=error.hint) from None
+        return webhooks
+
     def collector(self) -> CollectorConfig:
         """Return the collector's configuration, validated.
 
@@ -183,7 +200,9 @@ def check_file(path: Path, environ: Mapping[str, str] | None = None) -> None:
     """
     layer = _read_file(path, os.environ if environ is None else environ)
     values = {name: Value(item.default, "default") for name, item in all_settings().items()}
-    Settings(values | layer).collector()
+    settings = Settings(values | layer)
+    settings.collector()
+    _ = settings.webhooks
 
 
 def _from_flags(flags: Mapping[str, object]) -> dict[str, Value]:
