@@ -53,6 +53,7 @@ COMMANDS: dict[str, CommandEntry] = {
     "rca": CommandEntry(
         "rca", "Which segment fails, since when, and what the failures say.", ANSWER
     ),
+    "alerts": CommandEntry("alerts", "What somebody should look at.", ANSWER),
 }
 """Every command, in the order of the help."""
 
