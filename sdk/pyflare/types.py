@@ -7,6 +7,8 @@ from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 
+from pyflare._usage import usage_counts
+
 __all__ = [
     "CostResult",
     "InferenceType",
@@ -93,6 +95,14 @@ class TokenUsage:
     reasoning_tokens: int = 0
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
+
+    @classmethod
+    def from_response(cls, usage: object) -> TokenUsage:
+        """Read what OpenAI or Anthropic answered as `usage`, an object or a mapping.
+
+        Anthropic counts cached tokens beside `input_tokens`; here they become part of it.
+        """
+        return cls(**usage_counts(usage))
 
     @property
     def total_tokens(self) -> int:
