@@ -89,7 +89,7 @@ def ack(
     run: Run,
     *,
     ids: Annotated[
-        list[int] | None, typer.Argument(metavar="[ID]...", help="Which, by their id.")
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Which, by their id.")
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All open ones.")] = False,
     data: DataOptions,  # noqa: ARG001 - taken up by the settings
@@ -98,11 +98,12 @@ def ack(
 
     Answers with those that were open until now.
     """
+    hint = "pyflare alerts ack 3 5, or pyflare alerts ack --all"
     if bool(ids) == all_:
-        raise UsageError(
-            "ids together with --all" if all_ else "which alerts?",
-            hint="pyflare alerts ack 3 5, or pyflare alerts ack --all",
-        )
+        raise UsageError("ids together with --all" if all_ else "which alerts?", hint=hint)
+    for word in ids or ():
+        if not (word.isdecimal() and len(word) < 19):
+            raise UsageError(f"{word!r} is no id of an alert", hint=hint)
     if not _has_state(run):
         if all_:
             _answer(run, "pyflare.alerts.ack/1", [])
@@ -114,7 +115,8 @@ def ack(
     from pyflare_storage.dataset import DataDirectory
 
     with AlertStore(DataDirectory(run.settings.data).state_db) as store:
-        changed = store.acknowledge(None if all_ else ids, now_ns=time.time_ns())
+        chosen = None if all_ else [int(word) for word in ids or ()]
+        changed = store.acknowledge(chosen, now_ns=time.time_ns())
     _answer(run, "pyflare.alerts.ack/1", changed)
 
 

@@ -86,6 +86,7 @@ def validate(
         files = [file]
     else:
         run.settings.collector()
+        _ = run.settings.webhooks
         files = list(run.settings.files)
     body = {"valid": True, "files": [str(path) for path in files]}
     run.answer(
