@@ -17,6 +17,7 @@ from pyflare_collector.workload import (
     traffic_like,
     write_file,
 )
+from pyflare_collector.workload import catalogue as cat
 from pyflare_proto.errors import InvalidDataError, NotFoundError, SchemaError, UsageError
 from pyflare_proto.record import SPAN_TYPES
 
@@ -79,14 +80,49 @@ def test_slice_errors_raise_the_rate_of_their_slice_only(depth: int) -> None:
     """Within the planted slice about 30 % fail, outside about 1.5 %."""
     name = "slice-error" if depth == 1 else f"slice-error-{depth}"
     traffic = make_traffic(TrafficConfig(60_000, 11, faults=(name,)))
-    clean = make_traffic(TrafficConfig(60_000, 11))
-    failed = (traffic.error >= 0) & traffic.is_call
-
     (fault,) = traffic.truth()["faults"]
+    where = fault["slice"]
+    inside = traffic.is_call.copy()
+    names = {
+        "model": np.array([m.response for m in cat.MODELS])[traffic.model],
+        "feature": np.array([f.name for f in cat.FEATURES])[traffic.feature],
+        "prompt_version": np.char.add("v", traffic.prompt_version.astype(str)),
+    }
+    for dimension, value in where.items():
+        inside &= names[dimension] == value
 
-    assert len(fault["slice"]) == depth
-    assert failed.sum() > (clean.error >= 0).sum()
-    assert fault["error_rate"] == pytest.approx(0.3)
+    failed = traffic.error >= 0
+
+    assert len(where) == depth
+    assert failed[inside].mean() == pytest.approx(fault["error_rate"], abs=0.06)
+    assert failed[traffic.is_call & ~inside].mean() == pytest.approx(0.015, abs=0.004)
+
+
+def test_faults_of_one_run_take_different_models() -> None:
+    """A slice within another that fails at the same rate would have no effect of its own."""
+    names = ("slice-error", "slice-error-2", "slice-error-3")
+    for seed in range(5):
+        faults = make_traffic(TrafficConfig(600, seed, faults=names)).truth()["faults"]
+
+        assert len({fault["slice"]["model"] for fault in faults}) == 3
+
+
+def test_a_bad_user_segment_is_an_attribute_of_its_users_spans() -> None:
+    """The spans of exactly the stated users carry the segment, and two in five calls fail."""
+    traffic = make_traffic(TrafficConfig(20_000, 6, faults=("bad-user-segment",)))
+    (fault,) = traffic.truth()["faults"]
+    ((key, segment),) = fault["slice"].items()
+    users, failed = set(), []
+    for request in encode(traffic):
+        for span in (s for r in request.resource_spans for s in r.scope_spans[0].spans):
+            values = {a.key: a.value.string_value for a in span.attributes}
+            if values[key.removeprefix("attributes.")] == segment:
+                users.add(values["user.id"])
+                if values["gen_ai.operation.name"] in ("chat", "embeddings"):
+                    failed.append(span.status.code == 2)
+
+    assert users == set(fault["user_ids"])
+    assert np.mean(failed) == pytest.approx(0.4, abs=0.06)
 
 
 def test_error_spike_stands_within_its_window() -> None:

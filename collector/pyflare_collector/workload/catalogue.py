@@ -15,13 +15,16 @@ __all__ = [
     "FEATURES",
     "MODELS",
     "PLANS",
+    "SEGMENT_KEY",
     "SERVICES",
     "TEAMS",
     "TOOLS",
     "TOPICS",
+    "USER_SEGMENTS",
     "Feature",
     "Model",
     "Step",
+    "segment_name",
 ]
 
 
@@ -102,6 +105,10 @@ class Feature:
     """Median."""
 
 
+USER_SEGMENTS = 20
+"""Segments of the users, by which an application groups them; user u is of segment u mod 20."""
+SEGMENT_KEY = "app.user.segment"
+"""Attribute of every span: an attribute of the application's own, in no convention."""
 SERVICES = ("chat-api", "search-api", "batch-worker")
 TEAMS = ("assist", "search", "platform")
 ENVIRONMENTS = ("production", "staging")
@@ -127,3 +134,8 @@ TOPICS: tuple[tuple[str, str], ...] = (
     ("Classify: the app crashes at start.", "bug"),
 )
 """Questions with the answer that their document supports."""
+
+
+def segment_name(segment: int) -> str:
+    """Return the value of `SEGMENT_KEY`."""
+    return f"segment-{segment:02d}"

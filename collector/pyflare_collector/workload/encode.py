@@ -123,6 +123,7 @@ def describe(traffic: Traffic, row: int, kind: str) -> tuple[str, dict[str, Any]
     attributes: dict[str, Any] = {
         "gen_ai.operation.name": operation,
         "user.id": f"user-{traffic.user[row]:03d}",
+        cat.SEGMENT_KEY: cat.segment_name(int(traffic.user[row]) % cat.USER_SEGMENTS),
         "session.id": f"session-{traffic.trace[row]}",
         "pyflare.team": cat.TEAMS[feature.team],
         "pyflare.feature": feature.name,

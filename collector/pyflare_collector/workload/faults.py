@@ -61,10 +61,18 @@ def _truth(
     }
 
 
+def _free_model(spans: Traffic, rng: np.random.Generator) -> int:
+    """Draw a chat model that no earlier fault has taken, while there is one."""
+    taken = {fault["slice"].get("model") for fault in spans.planted}
+    models = [i for i, m in enumerate(cat.MODELS[:-1]) if m.response not in taken]
+    return int(rng.choice(models or len(cat.MODELS) - 1))
+
+
 class SliceError:
     """Calls of one slice fail at 30 %: one dimension, or a combination of two or three.
 
-    The combination is the fault: no value of it alone has an effect of its own.
+    The combination is the fault: no value of it alone has an effect of its own. Several faults
+    of one run take different models, so that none lies within another.
     """
 
     def __init__(self, depth: int) -> None:
@@ -79,7 +87,7 @@ class SliceError:
         rng: np.random.Generator,
     ) -> None:
         """Raise the error rate of the chosen slice to 0.3."""
-        model = int(rng.integers(0, len(cat.MODELS) - 1))
+        model = _free_model(spans, rng)
         feature = int(rng.integers(0, len(cat.FEATURES)))
         version = int(rng.integers(1, 4))
         chosen = spans.model == model
@@ -129,7 +137,7 @@ class LatencyCreep:
         rng: np.random.Generator,
     ) -> None:
         """Multiply the latency of the chosen model."""
-        model = int(rng.integers(0, len(cat.MODELS) - 1))
+        model = _free_model(spans, rng)
         window = _window(spans, 0.5, 1.0)
         grown = 1 + 1.5 * np.clip(
             (spans.start_ns - window[0]) / max(1, window[1] - window[0]), 0, 1
@@ -163,7 +171,10 @@ class QualityDrop:
 
 
 class CostJump:
-    """Answers of one feature become three times as long in the last 30 % of the time."""
+    """Answers of one feature become three times as long in the last 30 % of the time.
+
+    Of a feature whose answers matter for its cost: not of the one that answers in a word.
+    """
 
     def __init__(self) -> None:
         self.truth: dict[str, Any] = {}
@@ -176,7 +187,8 @@ class CostJump:
         rng: np.random.Generator,
     ) -> None:
         """Multiply the output tokens of the chosen feature within the window."""
-        feature = int(rng.integers(0, len(cat.FEATURES)))
+        costly = [i for i, f in enumerate(cat.FEATURES) if f.output_tokens > 100]
+        feature = int(rng.choice(costly))
         window = _window(spans, 0.7, 1.0)
         chosen = _within(spans, window) & (spans.feature == feature)
         spans.output_tokens[chosen] *= 3
@@ -200,13 +212,12 @@ class NightPattern:
         """Raise the error rate to 0.25 at night."""
         hour = (spans.start_ns // HOUR_NS) % 24
         error_rate[(hour >= 1) & (hour < 5) & spans.is_call] = 0.25
-        self.truth = _truth(
-            "night-pattern", "error_rate", {"hour_utc": [1, 2, 3, 4]}, None, error_rate=0.25
-        )
+        where = {"time_of_day": "01:00-05:00"}
+        self.truth = _truth("night-pattern", "error_rate", where, None, error_rate=0.25)
 
 
 class BadUserSegment:
-    """Calls of one user in twenty fail at 40 %."""
+    """Calls of one segment of the users, about one user in twenty, fail at 40 %."""
 
     def __init__(self) -> None:
         self.truth: dict[str, Any] = {}
@@ -219,11 +230,12 @@ class BadUserSegment:
         rng: np.random.Generator,
     ) -> None:
         """Raise the error rate of the chosen users to 0.4."""
-        users = np.unique(spans.user)
-        bad = np.sort(rng.choice(users, size=max(1, len(users) // 20), replace=False))
-        error_rate[np.isin(spans.user, bad) & spans.is_call] = 0.4
-        where = {"user_id": [f"user-{u:03d}" for u in bad]}
+        segment = int(rng.integers(0, cat.USER_SEGMENTS))
+        chosen = spans.user % cat.USER_SEGMENTS == segment
+        error_rate[chosen & spans.is_call] = 0.4
+        where = {f"attributes.{cat.SEGMENT_KEY}": cat.segment_name(segment)}
         self.truth = _truth("bad-user-segment", "error_rate", where, None, error_rate=0.4)
+        self.truth["user_ids"] = [f"user-{u:03d}" for u in np.unique(spans.user[chosen])]
 
 
 FAULTS: dict[str, Any] = {
