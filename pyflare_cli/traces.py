@@ -118,6 +118,7 @@ def show(
     examples="""
     pyflare traces tail
     pyflare traces tail --where "status_code = 'error'"
+    pyflare traces tail --collector http://127.0.0.1:4318
     pyflare traces tail --data /var/lib/pyflare --format jsonl > spans.jsonl
     """,
 )
@@ -130,19 +131,34 @@ def tail(
     every: Annotated[
         float, typer.Option("--every", metavar="SECONDS", help="Seconds between two looks.")
     ] = 1.0,
+    collector: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Follow a running collector instead, by its HTTP address."
+        ),
+    ] = None,
     data: DataOptions,  # noqa: ARG001 - taken up by the settings
     filters: FilterOptions,
 ) -> None:
-    """Follow the data directory: print spans as the collector writes them, until Ctrl-C.
+    """Follow the data directory or a collector: print spans as they come, until Ctrl-C.
 
-    A terminal gets a line a span, a pipe the span records as JSON lines.
+    The directory shows spans when their file is there, a collector at once, with the token of
+    receiver.auth.bearer_tokens where it asks for one. A terminal gets a line a span, a pipe
+    the span records as JSON lines.
     """
     import time
 
-    from pyflare_analysis.tail import follow
+    from pyflare_analysis.tail import follow, follow_collector
     from pyflare_cli.trace_view import span_line
     from pyflare_storage.dataset import DataDirectory
 
+    if collector is not None:
+        tokens = run.settings.collector().receiver.auth.bearer_tokens
+        token = tokens[0] if tokens else None
+        live = follow_collector(collector, token=token, filters=filters.filters())
+        run.output.stream(live, span_line)
+        run.note(f"the collector at {collector} has ended")
+        return
     batches = follow(
         DataDirectory(run.settings.data),
         filters=filters.filters(),

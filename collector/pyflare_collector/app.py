@@ -61,6 +61,7 @@ def run_collector(
         pipeline.ingest,
         status=pipeline.snapshot,
         metrics=pipeline.metrics_text,
+        watch=pipeline.live.watch,
     )
     warm_up(prices)
     collect_garbage_seldom()
@@ -71,6 +72,7 @@ def run_collector(
         stop.wait()
         _logger.info("draining")
     finally:
+        pipeline.live.close()
         receiver.shutdown(DRAIN_S)
         pipeline.shutdown(DRAIN_S)
 

@@ -30,6 +30,7 @@ from pyflare_collector.config import CollectorConfig
 from pyflare_collector.counters import Counters
 from pyflare_collector.decision import Decision
 from pyflare_collector.ingest import IngestResult
+from pyflare_collector.live import LiveSpans
 from pyflare_collector.lock import DirectoryLock
 from pyflare_collector.report import metrics_text, snapshot
 from pyflare_collector.segments import Segments, Transformer
@@ -129,6 +130,7 @@ class Pipeline:
         )
         self.batcher.on_batch(self.writer.consume)
         self.batcher.on_drop(self.writer.skip)
+        self.live = LiveSpans(prices)
         self._clock = clock
         self._state = _STARTING
         self._in_flight = 0
@@ -181,6 +183,7 @@ class Pipeline:
         deadline = self._clock() + timeout_s
         with self._quiet:
             started, self._state = self._state == _RUNNING, _STOPPED
+            self.live.close()
             while self._in_flight and self._clock() < deadline:
                 self._quiet.wait(max(0.0, deadline - self._clock()))
         if not started:
@@ -254,6 +257,7 @@ class Pipeline:
             raise
         item = Accepted(segment, batch, probability, size)
         self.batcher.add_reserved([item], spans=spans, size_bytes=size)
+        self.live.offer(item)
 
     def _restore(self, record: Record, segment: int) -> Accepted:
         """Return the request of a log record as it was taken."""

@@ -56,6 +56,7 @@ def snapshot(pipeline: Pipeline) -> dict[str, object]:
             "row_groups": counters.get("row_groups"),
             "error": None if error is None else error.message,
         },
+        "watchers": len(pipeline.live.watches),
     }
 
 

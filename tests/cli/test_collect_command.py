@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ ANY_PORTS = ("--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
 
 
 @dataclass
-class _Collector:
+class Collector:
     """A running collector."""
 
     process: subprocess.Popen[str]
@@ -33,15 +34,23 @@ class _Collector:
     lines: list[str] = field(default_factory=list)
     """Its stderr so far."""
 
-    def post(self, payload: bytes) -> int:
+    def post(self, payload: bytes, token: str = "") -> int:
         """Send one request to the traces path and return the status."""
-        headers = {"Content-Type": "application/x-protobuf"}
+        headers = {"Content-Type": "application/x-protobuf", "Authorization": f"Bearer {token}"}
         return self._ask("POST", "/v1/traces", payload, headers)[0]
 
-    def status(self) -> dict[str, Any]:
+    def status(self, token: str = "") -> dict[str, Any]:
         """Return the document of /status."""
-        answer: dict[str, Any] = json.loads(self._ask("GET", "/status")[1])
+        headers = {"Authorization": f"Bearer {token}"}
+        answer: dict[str, Any] = json.loads(self._ask("GET", "/status", headers=headers)[1])
         return answer
+
+    def wait_for_watcher(self, token: str) -> None:
+        """Wait until somebody follows the spans."""
+        deadline = time.monotonic() + 60
+        while not self.status(token)["watchers"]:
+            assert time.monotonic() < deadline, "nobody watches"
+            time.sleep(0.05)
 
     def _ask(
         self,
@@ -65,7 +74,8 @@ class _Collector:
 
 
 @contextmanager
-def _collector(*words: str) -> Iterator[_Collector]:
+def collector_process(*words: str) -> Iterator[Collector]:
+    """Run `pyflare collect` on free ports; killed at the end if it still runs."""
     process = subprocess.Popen(
         [sys.executable, "-m", "pyflare_cli", "collect", *ANY_PORTS, *words],
         stderr=subprocess.PIPE,
@@ -74,7 +84,7 @@ def _collector(*words: str) -> Iterator[_Collector]:
         env=os.environ.copy(),
     )
     assert process.stderr is not None
-    running = _Collector(process)
+    running = Collector(process)
     try:
         for line in process.stderr:
             running.lines.append(line)
@@ -95,7 +105,7 @@ def _collector(*words: str) -> Iterator[_Collector]:
 @pytest.mark.service
 def test_what_is_sent_is_answered_and_a_signal_drains(pyflare: Pyflare) -> None:
     """512 calls sent over HTTP are in the answers after SIGTERM, and the process exits 0."""
-    with _collector() as collector:
+    with collector_process() as collector:
         sent = collector.post(genai_request(512, seed=1))
         status = collector.status()
         code = collector.stop()
@@ -113,7 +123,7 @@ def test_settings_reach_the_collector(pyflare: Pyflare, monkeypatch: pytest.Monk
     Path("pyflare.yaml").write_text(
         "sampler: {strategy: always_off}\nreceiver: {auth: {bearer_tokens: ['${TOKEN}']}}\n"
     )
-    with _collector("--data", "elsewhere") as collector:
+    with collector_process("--data", "elsewhere") as collector:
         refused = collector.post(genai_request(1))
         code = collector.stop()
 

@@ -5,6 +5,7 @@
 | `/v1/traces`, `/v1/metrics`, `/v1/logs` | POST, OPTIONS with CORS | yes |
 | `/health` | GET, HEAD | no |
 | `/metrics`, `/status` | GET, HEAD | yes |
+| `/tail` | GET | yes |
 
 The event loop only moves bytes: decompression, transcoding and ingest run in a
 pool of threads. Every answer of 400 and above is a `google.rpc.Status` in the
@@ -14,12 +15,13 @@ request's encoding, JSON where that is unknown.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from aiohttp import web
 
@@ -37,13 +39,37 @@ from pyflare_proto.errors import InvalidDataError
 
 __all__ = ["HttpServer", "Page"]
 
+_LOG = logging.getLogger("pyflare.receiver.http")
+
 WORKERS = 32
 """Requests worked on at once; the bodies of those that wait count as in flight."""
+
+TAIL_PATH = "/tail"
+"""Where those who watch get the spans as they are taken."""
+
+ARROW_STREAM = "application/vnd.apache.arrow.stream"
+"""IANA media type of an Arrow IPC stream."""
+
+SERVER = "pyflare"
+"""`Server` header, in place of aiohttp's, which tells its and Python's version."""
+
+PAGE_HEADERS = {"Cache-Control": "no-store", "Server": SERVER}
+"""Headers of what is not OTLP."""
 
 T = TypeVar("T")
 
 Page = Callable[[], tuple[int, str, bytes]]
 """Makes a page: HTTP status, Content-Type, body."""
+
+
+class Stream(Protocol):
+    """An answer that goes on; `pyflare_collector.live.Watch`."""
+
+    def read(self) -> bytes | None:
+        """Return the next bytes within a second or so, None at the end."""
+
+    def close(self) -> None:
+        """Let go of it."""
 
 
 class HttpServer:
@@ -54,15 +80,22 @@ class HttpServer:
         auth: who may send.
         intake: where requests go.
         pages: the pages behind GET by path; `/health` is open to all.
+        watch: starts the stream of `/tail`.
     """
 
     def __init__(
-        self, config: HttpConfig, auth: BearerAuth, intake: Intake, pages: dict[str, Page]
+        self,
+        config: HttpConfig,
+        auth: BearerAuth,
+        intake: Intake,
+        pages: dict[str, Page],
+        watch: Callable[[], Stream] | None = None,
     ) -> None:
         self._config = config
         self._auth = auth
         self._intake = intake
         self._pages = pages
+        self._watch = watch
         self._cors = Cors(config.cors_allowed_origins)
         self._signals = {signal.http_path: signal for signal in SIGNALS}
         self._pool: ThreadPoolExecutor | None = None
@@ -150,13 +183,14 @@ class HttpServer:
             if isinstance(connection, Connection):
                 connection.request_ends()
         response.headers.update(self._cors.headers(request.headers.get("Origin")))
-        # In place of aiohttp's, which tells its and Python's version.
-        response.headers["Server"] = "pyflare"
+        response.headers["Server"] = SERVER
         return response
 
-    async def _route(self, request: web.BaseRequest) -> web.Response:
+    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         if (signal := self._signals.get(request.path)) is not None:
             return await self._export(request, signal)
+        if request.path == TAIL_PATH and self._watch is not None:
+            return await self._tail(request, self._watch)
         page = self._pages.get(request.path)
         if page is None:
             raise RefusedError(
@@ -171,8 +205,32 @@ class HttpServer:
         return web.Response(
             status=status,
             body=body,
-            headers={"Content-Type": content_type, "Cache-Control": "no-store"},
+            headers={"Content-Type": content_type, **PAGE_HEADERS},
         )
+
+    async def _tail(
+        self, request: web.BaseRequest, watch: Callable[[], Stream]
+    ) -> web.StreamResponse:
+        """Stream spans until the watcher goes or the collector drains."""
+        if request.method != "GET":
+            raise _not_allowed(request, "GET")
+        self._auth.check(request.headers.get("Authorization"))
+        stream = watch()
+        response = web.StreamResponse(headers={"Content-Type": ARROW_STREAM, **PAGE_HEADERS})
+        try:
+            await response.prepare(request)
+            while (piece := await self._in_pool(stream.read)) is not None:
+                await response.write(piece)
+            await response.write_eof()
+        except ConnectionError:
+            raise
+        except Exception:  # noqa: BLE001 - logged, and the connection is closed
+            # Too late for an answer of its own: the watcher sees the stream break off.
+            _LOG.exception("a stream of spans failed")
+            response.force_close()
+        finally:
+            stream.close()
+        return response
 
     async def _export(self, request: web.BaseRequest, signal: Signal) -> web.Response:
         if request.method == "OPTIONS" and self._cors.enabled:

@@ -14,7 +14,7 @@ from pyflare_collector.config import ReceiverConfig
 from pyflare_collector.ingest import Ingest, IngestResult
 from pyflare_collector.receiver.auth import BearerAuth
 from pyflare_collector.receiver.grpc_server import GrpcServer
-from pyflare_collector.receiver.http_server import HttpServer, Page
+from pyflare_collector.receiver.http_server import HttpServer, Page, Stream
 from pyflare_collector.receiver.intake import Intake
 from pyflare_proto.errors import PyFlareError, UsageError
 from pyflare_proto.otlp.batch import OtlpBatch
@@ -47,6 +47,8 @@ class OtlpReceiver:
             once. Without one the spans go to the callbacks of `on_spans` alone.
         status: what `/status` shows beside the receiver's own state, JSON values.
         metrics: what `/metrics` shows beside the receiver's own, Prometheus text.
+        watch: the bytes of `/tail`, an Arrow IPC stream of spans as they are taken, in
+            pieces that come every second or so; there is no such page when None.
         max_in_flight_bytes: bound of the requests in work.
         clock: monotonic seconds.
 
@@ -61,6 +63,7 @@ class OtlpReceiver:
         *,
         status: Callable[[], Mapping[str, object]] | None = None,
         metrics: Callable[[], str] | None = None,
+        watch: Callable[[], Stream] | None = None,
         max_in_flight_bytes: int = DEFAULT_MAX_IN_FLIGHT_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -80,7 +83,9 @@ class OtlpReceiver:
         }
         self._grpc = GrpcServer(config.grpc, auth, self._intake) if config.grpc.endpoint else None
         self._http = (
-            HttpServer(config.http, auth, self._intake, pages) if config.http.endpoint else None
+            HttpServer(config.http, auth, self._intake, pages, watch)
+            if config.http.endpoint
+            else None
         )
         self._clock = clock
 
