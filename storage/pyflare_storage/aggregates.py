@@ -183,7 +183,7 @@ class TimeBucket:
             )
         length = parse_duration_ns(self.every)
         if length <= 0:
-            raise UsageError(f"an interval of length 0: {self.every!r}")
+            raise UsageError(f"an interval of length 0: {self.every!r}", hint="write 1h or 1d")
         # 1970-01-05 was a Monday.
         return length, 4 * _DAY_NS if self.every.strip().endswith("w") else 0
 
