@@ -1,5 +1,24 @@
 """Drift: what changed between a reference and what came later, and whether to believe it."""
 
+from pyflare_analysis.drift.counts import Counts, count_rows
 from pyflare_analysis.drift.detector import DriftDetector, DriftResult, DriftType, Verdict
+from pyflare_analysis.drift.profile import Profile, fit_profile, merge_profiles
+from pyflare_analysis.drift.psi import PSIDriftDetector
+from pyflare_analysis.drift.psi_columns import PSIColumn, psi_columns
+from pyflare_analysis.drift.psi_config import PSIConfig
 
-__all__ = ["DriftDetector", "DriftResult", "DriftType", "Verdict"]
+__all__ = [
+    "Counts",
+    "DriftDetector",
+    "DriftResult",
+    "DriftType",
+    "PSIColumn",
+    "PSIConfig",
+    "PSIDriftDetector",
+    "Profile",
+    "Verdict",
+    "count_rows",
+    "fit_profile",
+    "merge_profiles",
+    "psi_columns",
+]
