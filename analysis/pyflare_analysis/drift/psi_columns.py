@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pyflare_analysis.drift.columns import Kind
-    from pyflare_analysis.drift.counts import CellCounts, Counts
+    from pyflare_analysis.drift.counts import Counts
     from pyflare_analysis.drift.profile import ColumnProfile, Profile
 
     Floats = NDArray[np.float64]
@@ -128,34 +128,91 @@ def psi_columns(
             columns of all groups together.
     """
     config = config or PSIConfig()
-    tested = [
-        _tested(profile, column, counts, counts.columns[name], config)
-        for name, column in profile.columns.items()
-    ]
-    if not tested:
+    return judged_columns(measured_columns(profile, counts, config), config, family=family)
+
+
+def judged_columns(
+    columns: Sequence[PSIColumn],
+    config: PSIConfig,
+    *,
+    family: Literal["group", "all"] = "all",
+) -> list[PSIColumn]:
+    """Return measured columns with q-values, verdicts and severities.
+
+    Args:
+        columns: of `measured_columns`; of several calls too where the family is `all`.
+        config: settings.
+        family: see `psi_columns`.
+    """
+    if not columns:
         return []
-    p = np.stack([column.p_value for column in tested])
+    p = [column.p_value for column in columns]
     if family == "all":
-        q = benjamini_hochberg(p.ravel()).reshape(p.shape)
+        corrected = benjamini_hochberg(np.concatenate(p))
+        q = np.split(corrected, np.cumsum([len(part) for part in p])[:-1])
     else:
-        q = np.stack([benjamini_hochberg(p[:, i]) for i in range(p.shape[1])], axis=1)
+        groups = zip(*p, strict=True)
+        q = list(np.array([benjamini_hochberg(np.array(group)) for group in groups]).T)
     return [
-        _judged(replace(column, q_value=row), config) for column, row in zip(tested, q, strict=True)
+        _judged(replace(column, q_value=row), config)
+        for column, row in zip(columns, q, strict=True)
     ]
+
+
+def measured_columns(
+    profile: Profile, counts: Counts, config: PSIConfig, *, reference: Counts | None = None
+) -> list[PSIColumn]:
+    """Compare counted rows with their reference, without q-values and verdicts.
+
+    Args:
+        profile: the cells, and the reference of all groups.
+        counts: rows counted by `count_rows` with this profile.
+        config: settings; bins are those of the profile.
+        reference: a reference of its own for each group of `counts`, in the same order and
+            counted with the same profile. The cells are then fixed beforehand for both sides.
+    """
+    return [
+        _tested(profile, column, counts, config, reference) for column in profile.columns.values()
+    ]
+
+
+def _reference(
+    profile: Profile, column: ColumnProfile, counts: Counts, reference: Counts | None
+) -> tuple[Floats, Floats, Floats]:
+    """Return the reference's counts (groups, cells), its weight and its effective size."""
+    new = counts.columns[column.feature.name].new_categories
+    groups, first = len(counts.rows), len(column.categories)
+    if reference is None:
+        known = np.insert(column.counts, first, np.zeros(len(new)))
+        x = np.broadcast_to(known, (groups, len(known)))
+        return x, np.full(groups, profile.weight), np.full(groups, profile.effective)
+    cells = reference.columns[column.feature.name]
+    own = dict(zip(cells.new_categories, cells.counts[:, first:].T, strict=False))
+    nothing = np.zeros(groups)
+    named = [own.pop(name, nothing) for name in new]
+    rest = cells.counts[:, -2] + sum(own.values(), nothing)
+    missing = cells.counts[:, -1]
+    if column.feature.kind == "numeric":
+        return cells.counts, reference.weight, reference.effective
+    x = np.column_stack([cells.counts[:, :first], *named, rest, missing])
+    return x, reference.weight, reference.effective
 
 
 def _tested(
-    profile: Profile, column: ColumnProfile, counts: Counts, cells: CellCounts, config: PSIConfig
+    profile: Profile,
+    column: ColumnProfile,
+    counts: Counts,
+    config: PSIConfig,
+    reference: Counts | None,
 ) -> PSIColumn:
     """Return everything but what the other columns decide."""
+    cells = counts.columns[column.feature.name]
     least = config.min_samples_per_bin
-    groups, new = len(counts.rows), len(cells.new_categories)
-    known = np.insert(column.counts, len(column.categories), np.zeros(new))
-    x = np.broadcast_to(known, (groups, len(known)))
-    y = cells.counts
+    groups = len(counts.rows)
+    x, weight, n = _reference(profile, column, counts, reference)
+    y, m = cells.counts, counts.effective
     # Effective counts: what the sampled rows are worth.
-    n, m = np.full(groups, profile.effective), counts.effective
-    to_n = n / max(profile.weight, 1e-300)
+    to_n = n / np.maximum(weight, 1e-300)
     to_m = m / np.where(counts.weight > 0, counts.weight, 1.0)
     is_numeric = column.feature.kind == "numeric"
     if not is_numeric:
@@ -164,7 +221,13 @@ def _tested(
     cell = (xe + ye > 0).astype(np.float64)
     number = cell.sum(axis=1)
     smoothed = smoothed_psi(xe, ye, cell)
-    p_value = null_p_values(xe, ye, smoothed, quantile_bins=is_numeric, seed=config.random_seed)
+    p_value = null_p_values(
+        xe,
+        ye,
+        smoothed,
+        quantile_bins=is_numeric and reference is None,
+        seed=config.random_seed,
+    )
     half = 0.5 * cell
     share = _shares(x), _shares(y)
     terms = psi_terms(*share, config.epsilon) * cell
