@@ -9,6 +9,8 @@ anything; the loop is what the plain way to columns costs.
 """
 
 import argparse
+import base64
+import json
 import multiprocessing
 import os
 import platform
@@ -25,7 +27,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from payloads import SPANS, Requests
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -49,6 +53,7 @@ def stages(requests: int) -> list[Row]:
     from pyflare_collector.calls import RecentCalls, RecentSpans
     from pyflare_collector.normalize import KEYS, normalize
     from pyflare_proto.otlp.decode import decode
+    from pyflare_proto.otlp.jsonotlp import transcode
     from pyflare_storage.prices import PriceBook
 
     source = Requests(1)
@@ -82,6 +87,16 @@ def stages(requests: int) -> list[Row]:
             spans.first_seen(batch.trace_id, batch.span_id)
             calls.apply(normalize(batch, prices))
 
+    documents = [_as_json(payload) for payload in payloads[: max(1, requests // 8)]]
+
+    def json_alone() -> None:
+        for document in documents:
+            json.loads(document)
+
+    def json_to_wire() -> None:
+        for document in documents:
+            transcode(document)
+
     total = requests * SPANS
     return [
         Row("protobuf FromString alone", total / _best(parse)),
@@ -97,6 +112,12 @@ def stages(requests: int) -> list[Row]:
             f"to the Arrow table, {BATCH_REQUESTS} requests at a time",
         ),
         Row("the same + repeated spans, calls told twice", total / _best(settled)),
+        Row("json.loads of OTLP/JSON alone", len(documents) * SPANS / _best(json_alone)),
+        Row(
+            "OTLP/JSON to the wire format",
+            len(documents) * SPANS / _best(json_to_wire),
+            "then as above",
+        ),
     ]
 
 
@@ -105,6 +126,21 @@ def _as_dict(span: object) -> dict[str, object]:
         a.key: getattr(a.value, a.value.WhichOneof("value"))
         for a in span.attributes  # type: ignore[attr-defined]  # a protobuf Span
     }
+
+
+def _as_json(payload: bytes) -> bytes:
+    """Return a request as OTLP/JSON, the way exporters write it: ids in hexadecimal."""
+    request = json_format.MessageToDict(ExportTraceServiceRequest.FromString(payload))
+    for resource in request["resourceSpans"]:
+        for scope in resource["scopeSpans"]:
+            for span in scope["spans"]:
+                span["kind"] = Span.SpanKind.Value(span.get("kind", "SPAN_KIND_UNSPECIFIED"))
+                if "code" in span.get("status", {}):
+                    span["status"]["code"] = Status.StatusCode.Value(span["status"]["code"])
+                for name in ("traceId", "spanId", "parentSpanId"):
+                    if name in span:
+                        span[name] = base64.b64decode(span[name]).hex()
+    return json.dumps(request, separators=(",", ":")).encode()
 
 
 def _best(step: object, passes: int = 3) -> float:

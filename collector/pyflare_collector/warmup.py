@@ -54,8 +54,10 @@ def warm_up(prices: PriceBook) -> None:
     from pyflare_collector.normalize import KEYS, normalize
     from pyflare_collector.sampler import warm_up as warm_up_sampler
     from pyflare_proto.otlp.decode import concat, decode, select
+    from pyflare_proto.otlp.jsonotlp import transcode
 
     warm_up_sampler()
+    transcode(b'{"resourceSpans":[]}')
     batch = decode([sample_request()], KEYS)
     batch = concat([select(batch, batch.valid_ids), batch])
     RecentSpans().first_seen(batch.trace_id, batch.span_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -14,12 +15,22 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from pyflare_proto.errors import InvalidDataError
+from pyflare_proto.otlp import jsonotlp
 from pyflare_proto.otlp.jsonotlp import transcode
 
 TRACE_ID = "5B8EFFF798038103D269B633813FC60C"
 SPAN_ID = "EEE19B7EC3C1B174"
 IDS = {"trace_id", "span_id", "parent_span_id"}
 SPAN_PATH = "resourceSpans[0].scopeSpans[0].spans[0]"
+
+
+@pytest.fixture(autouse=True, params=["fast", "slow"], scope="module")
+def both_ways(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run each test with the compiled way before the description of the messages, and without."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "slow":
+            patch.setattr(jsonotlp, "fast_transcode", lambda *_: None)
+        yield
 
 
 def otlp_json(message: Any, rng: random.Random) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from tests.otlp_payloads import genai_request
 from tests.proto.jsonotlp_helpers import (
     SPAN_ID,
     SPAN_PATH,
+    both_ways,  # noqa: F401 - a fixture of every test
     fault_of,
     otlp_json,
     request_of,

@@ -13,6 +13,7 @@ from tests.proto.jsonotlp_helpers import (
     SPAN_ID,
     SPAN_PATH,
     TRACE_ID,
+    both_ways,  # noqa: F401 - a fixture of every test
     fault_of,
     request_of,
     span_of,

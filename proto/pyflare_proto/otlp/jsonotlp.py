@@ -22,6 +22,9 @@ not known is ignored at every depth. Beyond the letter of the rules:
   refused, as parsing it would take many times its size in memory.
 - `keyStrindex` and `stringValueStrindex` refer to a dictionary that only profiles
   have; they count as unknown.
+
+Documents in the form that exporters write take the compiled way of `jsonfast`, at ten
+times the speed; what it declines, and every error, is decided here.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from struct import Struct
 import orjson
 
 from pyflare_proto.errors import InvalidDataError
+from pyflare_proto.otlp.jsonfast import fast_transcode
 from pyflare_proto.otlp.jsonwire import (
     FIXED32,
     FIXED64,
@@ -96,6 +100,9 @@ def transcode(text: bytes) -> bytes:
     """
     if not text or text.isspace():
         return b""
+    written = fast_transcode(text, _most_objects(text))
+    if written is not None:
+        return written
     parts: Parts = []
     try:
         write_message(parts, _REQUEST, _parse(text), 0)
@@ -114,13 +121,17 @@ def _check_objects(text: bytes) -> None:
     An object takes 250 bytes of memory, so that 64 MiB of `{},` would take over 5 GiB.
     Requests are far from that: `{"intValue":1},` has 15 bytes, an attribute 17 an object.
     """
-    allowed = _FREE_OBJECTS + len(text) // _BYTES_PER_OBJECT
+    allowed = _most_objects(text)
     # The first count is fast, and too high by the brackets in strings.
     if _objects(text) > allowed and _objects(_STRING.sub(b"", text)) > allowed:
         raise InvalidDataError(
             f"the document has more than {allowed} objects and lists in its {len(text)} bytes",
             hint="leave out objects and lists that are empty",
         )
+
+
+def _most_objects(text: bytes) -> int:
+    return _FREE_OBJECTS + len(text) // _BYTES_PER_OBJECT
 
 
 def _objects(text: bytes) -> int:
