@@ -1,19 +1,14 @@
 """Windows of time: how rows fall into them, and what each is compared with.
 
-Rows are grouped by buckets of time, which are windows or parts of them. A window is known
-by its start. With "the same hours of the week" each bucket also belongs to one of the 168
-hours of a week, in the time zone asked for, so that Monday morning can be compared with
-Monday mornings.
+With "the same hours of the week" each row also belongs to one of the 168 hours of a week, in
+the time zone asked for, so that Monday morning can be compared with Monday mornings.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from pyflare_proto.errors import UsageError
 from pyflare_storage.aggregates import TimeBucket
@@ -24,12 +19,8 @@ HOURS_OF_WEEK = 168
 MAX_WINDOWS = 5_000
 """More windows than these are refused: no picture shows them."""
 
-Int64s = NDArray[np.int64]
-
-_HOUR_NS = 3_600_000_000_000
-_WEEK_NS = 168 * _HOUR_NS
-_QUARTER_NS = _HOUR_NS // 4
-_KEY = "window bucket"
+_WEEK_NS = HOURS_OF_WEEK * 3_600_000_000_000
+_CALENDAR = {"day": "1d", "week": "1w", "month": "1mo"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,105 +31,67 @@ class Windows:
         every: length of a window: like `30m`, `1h`, `6h`, `1d`, `1w`, `1mo`.
         column: the time of a row.
         tz: IANA name of the time zone of days, weeks, months and hours of the week.
-        by_hour_of_week: tell the hours of the week apart.
 
     Raises:
-        UsageError: no length of time, or an unknown time zone.
+        UsageError: no length of time, or less than a second.
     """
 
     every: str = "1d"
     column: str = "start_time"
     tz: str = "UTC"
-    by_hour_of_week: bool = False
 
     def __post_init__(self) -> None:
-        bucket = TimeBucket(self.column, self.every, self.tz)
-        if bucket.calendar_unit() is None:
-            length, _ = bucket.fixed_ns()
-            if length < 1_000_000_000:
-                raise UsageError(
-                    f"--every {self.every} is less than a second", hint="--every 1h or --every 1d"
-                )
-            if self.by_hour_of_week and max(length, _HOUR_NS) % min(length, _HOUR_NS):
-                raise UsageError(
-                    f"--every {self.every} cuts hours of the week apart",
-                    hint="--every 1h, 6h, 1d or 1w",
-                )
+        length = self._length_ns()
+        if length is not None and length < 1_000_000_000:
+            raise UsageError(
+                f"--every {self.every} is less than a second", hint="--every 1h or --every 1d"
+            )
 
     @property
     def key(self) -> TimeBucket:
-        """The key to group rows by: buckets that are windows, or parts of them."""
-        return TimeBucket(self.column, self._bucket(), self.tz, name=_KEY)
+        """The key to group rows by; its value is the start of a window."""
+        return TimeBucket(self.column, self.every, self.tz, name="start of the window")
 
-    def starts(self, buckets: pl.Series) -> pl.Series:
-        """Return the start of the window of each bucket.
-
-        Args:
-            buckets: (n,) starts of buckets, Datetime("ns", "UTC").
-        """
-        key = TimeBucket(_KEY, self.every, self.tz)
-        unit = key.calendar_unit()
-        if unit is not None:
-            every = {"day": "1d", "week": "1w", "month": "1mo"}[unit]
-            local = buckets.dt.convert_time_zone(self.tz).dt.truncate(every)
-            return local.dt.convert_time_zone("UTC")
-        length, offset = key.fixed_ns()
-        ns = buckets.dt.epoch("ns")
-        return (ns - (ns - offset) % length).cast(pl.Datetime("ns", "UTC"))
-
-    def hours_of_week(self, buckets: pl.Series) -> Int64s:
-        """Return the hour of the week of each bucket, 0 for Monday 00:00 to 01:00, else all 0."""
-        if not self.by_hour_of_week:
-            return np.zeros(len(buckets), np.int64)
-        local = buckets.dt.convert_time_zone(self.tz)
-        hours = (local.dt.weekday().cast(pl.Int64) - 1) * 24 + local.dt.hour().cast(pl.Int64)
-        return hours.to_numpy().astype(np.int64)
+    def hour_of_week(self) -> pl.Expr:
+        """Return the hour of the week of a row's time, 0 for Monday 00:00 to 01:00, int64."""
+        local = pl.col(self.column).dt.convert_time_zone(self.tz)
+        return (local.dt.weekday().cast(pl.Int64) - 1) * 24 + local.dt.hour().cast(pl.Int64)
 
     def ends(self, starts: pl.Series) -> pl.Series:
         """Return the first moment after each window; days of a summer-time change are right."""
-        return self._moved(starts, self.every)
+        return self._moved(starts, 1)
 
     def before(self, starts: pl.Series) -> pl.Series:
-        """Return the start of the window that each one follows.
+        """Return the start of the window that each one follows."""
+        return self._moved(starts, -1)
 
-        With hours of the week: of the window of the same hours, a week (or a longer
-        window) before.
+    def a_week_before(self, starts: pl.Series) -> pl.Series:
+        """Return the start of the window of the same hours of the week before.
 
         Raises:
             UsageError: windows that are not the same hours of every week.
         """
-        if not self.by_hour_of_week:
-            return self.starts(
-                self._moved(starts, "-1ns" if self._calendar() else f"-{self.every}")
-            )
-        if self.every.strip() == "1mo" or (not self._calendar() and self._length() > _WEEK_NS):
+        length = self._length_ns()
+        fits = self._step() != "1mo" if length is None else _WEEK_NS % length == 0
+        if not fits:
             raise UsageError(
-                f"--every {self.every} has no same hours of the week before",
-                hint="--every 1h, 1d or 1w",
+                f"--every {self.every} has no same hours in the week before",
+                hint="--every 1h, 6h, 1d or 1w",
             )
-        if not self._calendar() and _WEEK_NS % self._length():
-            raise UsageError(
-                f"--every {self.every} does not divide a week", hint="--every 1h, 6h, 1d or 1w"
-            )
-        return self._moved(starts, "-1w")
+        local = starts.dt.convert_time_zone(self.tz).dt.offset_by("-1w")
+        return local.dt.convert_time_zone("UTC")
 
-    def _calendar(self) -> bool:
-        return TimeBucket(self.column, self.every, self.tz).calendar_unit() is not None
+    def _length_ns(self) -> int | None:
+        """Return the length; None where the calendar decides it."""
+        return None if self.key.calendar_unit() else self.key.fixed_ns()[0]
 
-    def _length(self) -> int:
-        return TimeBucket(self.column, self.every, self.tz).fixed_ns()[0]
+    def _step(self) -> str:
+        unit = self.key.calendar_unit()
+        return _CALENDAR[unit] if unit else f"{self._length_ns()}ns"
 
-    def _bucket(self) -> str:
-        """Return the length of a bucket: an hour at most where hours of the week count."""
-        if not self.by_hour_of_week:
-            return self.every
-        # Zones whose offset is no whole hour have hours that begin at :15, :30 or :45.
-        longest = _HOUR_NS if self.tz == "UTC" else _QUARTER_NS
-        return f"{longest if self._calendar() else math.gcd(self._length(), longest)}ns"
-
-    def _moved(self, times: pl.Series, by: str) -> pl.Series:
-        unit = by.lstrip("-").strip()
-        if unit in {"1d", "1w", "1mo"}:
-            local = times.dt.convert_time_zone(self.tz).dt.offset_by(by.strip())
-            return local.dt.convert_time_zone("UTC")
-        return times.dt.offset_by(by.replace(" ", ""))
+    def _moved(self, times: pl.Series, windows: int) -> pl.Series:
+        step = f"{'-' if windows < 0 else ''}{self._step()}"
+        if self._length_ns() is not None:
+            return times.dt.offset_by(step)
+        local = times.dt.convert_time_zone(self.tz).dt.offset_by(step)
+        return local.dt.convert_time_zone("UTC")
