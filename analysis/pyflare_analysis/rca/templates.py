@@ -1,0 +1,348 @@
+"""Templates: what the messages of one kind have in common.
+
+Works on the distinct masked messages ("forms") of one kind of failure. What comes out
+depends on the set of forms only, never on their order; how often each occurs is used for
+one decision (free text). The steps:
+
+1. Free text. A place in the tree of first words where at least `open_forms` forms go on
+   with many different words and lengths, and mostly differ from each other, opens onto
+   text that no template describes (the output of a model): it becomes `<...>`.
+2. Roots. Forms of equally many words are compared position by position. The words that
+   belong to one template occur equally often, so a form's largest set of words with the
+   same frequency at their positions (at least half of the largest frequency) names the
+   group it belongs to: the longest common pattern of Brain (Yu et al., "Brain: Log
+   Parsing With Bidirectional Parallel Tree", IEEE TSC 2023).
+3. Branches. Within a group a position with more than `max_branches` words is a value, as
+   is one whose words are identifiers, or follow a noun that introduces a name ("user
+   ada"), or stand beside a masked value that fits them. Any other position splits the
+   group, that with the fewest words first.
+4. Lengths. Templates that differ only in how many values stand in a row, seen with three
+   or more lengths, are one; the row becomes `<...>`.
+
+Drain, the usual choice, fixes the number of words and the first words before it compares
+at all, and joins what is 40 % alike; `docs/rca-clusters.md` shows where that fails.
+
+Example:
+    >>> find_templates(["VM Started", "VM Stopped", "user ada left", "user bob left"])
+    ['VM Started', 'VM Stopped', 'user <*> left', 'user <*> left']
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflare_analysis.rca.masks import WILDCARD
+from pyflare_analysis.rca.words import is_function_word, is_identifier, names_follow
+
+__all__ = ["FREE_TEXT", "VERSION", "TemplateOptions", "find_templates", "template_pattern"]
+
+VERSION = 1
+"""Version of the rules; part of every cluster's id."""
+
+FREE_TEXT = "<...>"
+"""What stands for text of any length; `<*>` is one word."""
+
+MAX_WORDS = 128
+_PREFIX_WORDS = 24
+_VALUES_IN_A_ROW = re.compile(r"<(?:\*|\.\.\.)>(?:[ ,;|]+<(?:\*|\.\.\.)>)+")
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateOptions:
+    """Limits of the rules. The defaults are the same for every kind of text."""
+
+    max_branches: int = 4
+    """Most words at one position that are told apart; more are values of a parameter."""
+    max_first_words: int = 12
+    """The same for the first word, which is seldom a parameter (He et al., Drain, ICWS 2017)."""
+    root_share: float = 0.5
+    """Least frequency of a root's words, as share of the form's most frequent word."""
+    constant_share: float = 0.5
+    """Least share of constant positions with which words may be joined to a value by context."""
+    open_forms: int = 12
+    """Least forms behind a place that opens onto free text."""
+    open_share: float = 0.5
+    """Least share of distinct forms among the messages there."""
+    lengths: int = 3
+    """Least different lengths of free text, and of rows of values that are joined."""
+
+
+def find_templates(
+    forms: Sequence[str],
+    counts: Sequence[int] | None = None,
+    options: TemplateOptions | None = None,
+) -> list[str]:
+    """Return the template of each form.
+
+    Args:
+        forms: distinct masked messages of one kind, any order.
+        counts: messages of each form; 1 when None.
+        options: limits; the defaults when None.
+
+    Returns:
+        One template a form: its words, `<*>` for a value, `<...>` for text of any length.
+    """
+    options = options or TemplateOptions()
+    split = [form.split()[:MAX_WORDS] for form in forms]
+    shortened = _open_ends(split, counts or [1] * len(forms), options)
+    keys = [" ".join(words) for words in shortened]
+    templates = _Positions(sorted(set(keys)), options).templates()
+    joined = _absorbed(_join_lengths(templates, options))
+    return [joined[key] for key in keys]
+
+
+def template_pattern(template: str) -> str:
+    """Return the regular expression (without look-around) of the forms that fit a template."""
+    words = []
+    for word in template.split(" "):
+        parts = re.split(r"(<\*>|<\.\.\.>)", word)
+        words.append(
+            "".join(
+                r"\S*" if part == WILDCARD else ".+" if part == FREE_TEXT else re.escape(part)
+                for part in parts
+            )
+        )
+    return r"^\s*" + r"\s+".join(words) + r"\s*$"
+
+
+def _open_ends(
+    split: list[list[str]], counts: Sequence[int], options: TemplateOptions
+) -> list[list[str]]:
+    """Return the forms with free text at their end as `<...>`."""
+    tree = _Tree()
+    paths = [tree.add(words, count) for words, count in zip(split, counts, strict=True)]
+    opens = tree.open_nodes(options)
+    result = []
+    for words, path in zip(split, paths, strict=True):
+        cut = next((depth for depth, node in enumerate(path) if depth and node in opens), None)
+        keep = cut is not None and cut < len(words)
+        result.append([*words[:cut], FREE_TEXT] if keep else words)
+    return result
+
+
+@dataclass(slots=True)
+class _Tree:
+    """The first words of all forms as a tree; node 0 is its root."""
+
+    children: dict[tuple[int, str], int] = field(default_factory=dict)
+    forms: list[int] = field(default_factory=lambda: [0])
+    messages: list[int] = field(default_factory=lambda: [0])
+    branches: list[int] = field(default_factory=lambda: [0])
+    lengths: list[int] = field(default_factory=lambda: [0])
+    """Bit i: a form of i words passes."""
+    constants: list[int] = field(default_factory=lambda: [0])
+    """Constant words on the way."""
+
+    def add(self, words: list[str], count: int) -> list[int]:
+        """Add a form; return its nodes."""
+        node, path, bit = 0, [0], 1 << len(words)
+        after_noun = False
+        for word in words[:_PREFIX_WORDS]:
+            # A name after its noun is a value here already: "tool search_web raised ..." of
+            # each tool alone would hardly ever be seen often enough.
+            value = WILDCARD in word or (after_noun and not is_function_word(word))
+            key = (node, WILDCARD if value else word)
+            child = self.children.get(key)
+            if child is None:
+                child = self.children[key] = len(self.forms)
+                self.branches[node] += 1
+                self.forms.append(0)
+                self.messages.append(0)
+                self.branches.append(0)
+                self.lengths.append(0)
+                self.constants.append(self.constants[node] + (not value))
+            self.forms[child] += 1
+            self.messages[child] += count
+            self.lengths[child] |= bit
+            path.append(child)
+            node, after_noun = child, not value and names_follow(word)
+        return path
+
+    def open_nodes(self, options: TemplateOptions) -> set[int]:
+        """Return the nodes behind which free text begins."""
+        return {
+            node
+            for node, forms in enumerate(self.forms)
+            if forms >= options.open_forms
+            and self.constants[node] >= 3
+            and self.branches[node] > 2 * options.max_branches
+            and forms >= options.open_share * self.messages[node]
+            and self.lengths[node].bit_count() >= options.lengths
+        }
+
+
+class _Positions:
+    """Forms of each number of words, as a matrix of words."""
+
+    def __init__(self, forms: list[str], options: TemplateOptions) -> None:
+        self.forms = forms
+        self.options = options
+        vocabulary: dict[str, int] = {}
+        self.rows = [
+            [vocabulary.setdefault(word, len(vocabulary)) for word in form.split() or [""]]
+            for form in forms
+        ]
+        self.words = list(vocabulary)
+        self.masked = _flags(self.words, lambda word: WILDCARD in word or word == FREE_TEXT)
+        self.identifier = _flags(self.words, is_identifier)
+        self.noun = _flags(self.words, names_follow)
+        self.function = _flags(self.words, is_function_word)
+        self.result: dict[str, str] = {}
+
+    def templates(self) -> dict[str, str]:
+        """Return the template of each form."""
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for number, row in enumerate(self.rows):
+            by_length[len(row)].append(number)
+        for numbers in by_length.values():
+            matrix = np.array([self.rows[number] for number in numbers])
+            for members in self._roots(matrix):
+                values = np.zeros(matrix.shape[1], dtype=np.bool_)
+                self._branch(matrix[members], np.array(numbers)[members], values)
+        return self.result
+
+    def _roots(self, matrix: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Return the rows of each group that shares a root."""
+        frequency = np.empty_like(matrix)
+        for position in range(matrix.shape[1]):
+            column = matrix[:, position]
+            frequency[:, position] = np.bincount(column)[column]
+        frequency[self.masked[matrix]] = 0
+        largest = frequency.max(axis=1, keepdims=True)
+        alike = np.zeros_like(frequency)
+        for position in range(matrix.shape[1]):
+            alike += frequency == frequency[:, position : position + 1]
+        eligible = (frequency > 0) & (frequency >= self.options.root_share * largest)
+        # The most words first, then the most frequent ones.
+        score = np.where(eligible, alike * (len(matrix) + 1) + frequency, -1)
+        chosen = np.take_along_axis(frequency, score.argmax(axis=1)[:, None], axis=1)
+        root = np.where((frequency == chosen) & (frequency > 0), matrix, -1)
+        _, group = np.unique(root, axis=0, return_inverse=True)
+        order = np.argsort(group.ravel(), kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(group.ravel()[order])) + 1)
+
+    def _branch(
+        self, matrix: NDArray[np.int64], numbers: NDArray[np.int64], values: NDArray[np.bool_]
+    ) -> None:
+        """Split a group until each position is one word or a value; `values` are settled."""
+        open_positions: list[tuple[int, int]] = []
+        new_values: list[tuple[int, int]] = []
+        constants = compared = 0
+        for position in range(matrix.shape[1]):
+            different = np.unique(matrix[:, position])
+            if values[position]:
+                compared += 1
+            elif len(different) == 1:
+                constants += not self.masked[different[0]]
+                compared += not self.masked[different[0]]
+            else:
+                compared += 1
+                found = self._is_value(matrix, position, different)
+                (new_values if found else open_positions).append((len(different), position))
+        if constants < self.options.constant_share * compared:
+            # Too little in common to read values off the context.
+            open_positions += [p for p in new_values if p[0] <= self.options.max_branches]
+        if not open_positions:
+            template = " ".join(
+                self._word(np.unique(matrix[:, position])) for position in range(matrix.shape[1])
+            )
+            self.result |= dict.fromkeys((self.forms[number] for number in numbers), template)
+            return
+        _, chosen = min(open_positions)
+        settled = values.copy()
+        settled[[position for _, position in new_values if position != chosen]] = True
+        for word in np.unique(matrix[:, chosen]):
+            rows = matrix[:, chosen] == word
+            self._branch(matrix[rows], numbers[rows], settled)
+
+    def _is_value(
+        self, matrix: NDArray[np.int64], position: int, different: NDArray[np.int64]
+    ) -> bool:
+        """Return whether the different words at a position are values of a parameter."""
+        limit = self.options.max_branches if position else self.options.max_first_words
+        if len(different) > limit:
+            return True
+        if self.masked[different].any():
+            return bool(self.masked[different].all()) or self._fits_masked(different)
+        if not position:
+            return False
+        named = self.noun[matrix[:, position - 1]].all() and not self.function[different].any()
+        identifiers = int(self.identifier[different].sum())
+        return bool(named) or 2 * identifiers >= len(different)
+
+    def _fits_masked(self, different: NDArray[np.int64]) -> bool:
+        """Return whether the plain words could stand where a masked one does: `()`, `(<*>)`."""
+        words = [self.words[word] for word in different]
+        plain = [word for word in words if WILDCARD not in word]
+        for word in words:
+            head, found, rest = word.partition(WILDCARD)
+            tail = rest.rpartition(WILDCARD)[2]
+            if found and all(p.startswith(head) and p.endswith(tail) for p in plain):
+                return True
+        return False
+
+    def _word(self, different: NDArray[np.int64]) -> str:
+        """Return one word of the template: what the words at a position share around a value."""
+        words: list[str] = sorted(self.words[word] for word in different)
+        if len(words) == 1:
+            return words[0]
+        if FREE_TEXT in words:
+            return FREE_TEXT
+        shared = _common_prefix(words).partition(WILDCARD)[0]
+        head = shared[: 1 + max(shared.rfind(mark) for mark in "=:([{\"'`")]
+        endings = [word[len(head) :][::-1] for word in words]
+        tail = re.search(r"[)\]}\"'`,;:.]*$", _common_prefix(endings)[::-1])
+        return f"{head}{WILDCARD}{tail.group() if tail else ''}"
+
+
+def _join_lengths(templates: dict[str, str], options: TemplateOptions) -> dict[str, str]:
+    """Return the templates with those joined that differ in the length of a row of values."""
+    alike: dict[str, set[str]] = defaultdict(set)
+    for template in set(templates.values()):
+        alike[_collapsed(template)].add(template)
+    joined: dict[str, str] = {}
+    for members in alike.values():
+        lengths = {len(template.split()) for template in members}
+        free = any(FREE_TEXT in template for template in members)
+        if len(lengths) >= options.lengths or (free and len(members) > 1):
+            longest = max(members, key=lambda t: (FREE_TEXT in t, len(t.split()), t))
+            whole = _VALUES_IN_A_ROW.sub(FREE_TEXT, longest)
+            joined |= dict.fromkeys(members, whole)
+    return {form: joined.get(template, template) for form, template in templates.items()}
+
+
+def _absorbed(templates: dict[str, str]) -> dict[str, str]:
+    """Return the templates; those that fit one with free text are that one."""
+    narrow = set(templates.values())
+    wide = sorted((t for t in narrow if FREE_TEXT in t), key=lambda t: (-len(t), t))
+    taken: dict[str, str] = {}
+    for template in wide:
+        pattern = re.compile(template_pattern(template))
+        found = [t for t in narrow if t != template and pattern.match(t)]
+        taken |= dict.fromkeys(found, template)
+        narrow.difference_update(found)
+    return {form: taken.get(template, template) for form, template in templates.items()}
+
+
+def _collapsed(template: str) -> str:
+    return _VALUES_IN_A_ROW.sub(WILDCARD, template).replace(FREE_TEXT, WILDCARD)
+
+
+def _common_prefix(texts: Sequence[str]) -> str:
+    """Return the characters that all texts begin with."""
+    first: str = min(texts)
+    last: str = max(texts)
+    end = 0
+    while end < min(len(first), len(last)) and first[end] == last[end]:
+        end += 1
+    return first[:end]
+
+
+def _flags(words: Sequence[str], test: Callable[[str], bool]) -> NDArray[np.bool_]:
+    return np.fromiter((test(word) for word in words), dtype=np.bool_, count=len(words))
