@@ -32,6 +32,7 @@ Label = str | int | float | bool | None
 MOST_LABELS = 1000
 """Values of one dimension that can be slices; a slice needs more rows than one in a thousand."""
 _BLOCK_ROWS = 1 << 16
+_BLOCK_BYTES = 1 << 25
 _CACHED_BYTES = 128 * 2**20
 _SAMPLE_ROWS = 20_000
 _TABLE_VALUES = 1 << 20
@@ -180,7 +181,7 @@ def _count_values(
     needed = _needed(dimensions, columns)
     parts: dict[str, list[pl.DataFrame]] = {d.name: [] for d in dimensions}
     rows = 0
-    for frame in source.scan(needed or list(columns)[:1], where=where):
+    for frame in _gathered(source.scan(needed or list(columns)[:1], where=where)):
         rows += frame.height
         for dimension in dimensions:
             values = dimension.values(frame, columns).alias("value")
@@ -267,6 +268,7 @@ class CodedRows:
         self._where = where
         self._weighted = weighted
         self._kept: list[Block] | None = None
+        self._threshold: float | None = None
 
     def blocks(self) -> Iterator[Block]:
         """Yield the rows, in the source's order."""
@@ -291,17 +293,18 @@ class CodedRows:
         if self._weighted:
             needed.add("sampling_probability")
         names = [name for name in columns if name in needed]
-        waiting: list[Block] = []
-        size = 0
-        for frame in self._source.scan(names, where=self._where):
-            block = self._coded(frame, columns)
-            waiting.append(block)
-            size += len(block.values)
-            if size >= _BLOCK_ROWS:
-                yield _joined(waiting)
-                waiting, size = [], 0
-        if size:
-            yield _joined(waiting)
+        for frame in _gathered(self._source.scan(names, where=self._where)):
+            yield self._coded(frame, columns)
+
+    def above(self, threshold: float) -> CodedRows:
+        """Return the same rows with the value 1 where the number is above a threshold, else 0."""
+        result = CodedRows(
+            self._source, self._reader, self.dimensions, self._where, weighted=self._weighted
+        )
+        if self._kept is not None:
+            result._kept = [_above(block, threshold) for block in self._kept]
+        result._threshold = threshold
+        return result
 
     def _coded(self, frame: pl.DataFrame, columns: Mapping[str, str]) -> Block:
         values = self._reader.read(frame).to_numpy()
@@ -317,13 +320,26 @@ class CodedRows:
         if not known.all():
             codes, values = codes[:, known], values[known]
             weights = None if weights is None else weights[known]
-        return Block(codes, values, weights)
+        block = Block(codes, values, weights)
+        return block if self._threshold is None else _above(block, self._threshold)
 
 
-def _joined(blocks: list[Block]) -> Block:
-    weights = [block.weights for block in blocks if block.weights is not None]
-    return Block(
-        np.concatenate([block.codes for block in blocks], axis=1),
-        np.concatenate([block.values for block in blocks]),
-        np.concatenate(weights) if weights else None,
-    )
+def _above(block: Block, threshold: float) -> Block:
+    return Block(block.codes, (block.values > threshold).astype(np.float64), block.weights)
+
+
+def _gathered(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Join frames to larger ones, of up to 64 Ki rows or 32 MiB."""
+    import polars as pl
+
+    waiting: list[pl.DataFrame] = []
+    rows, size = 0, 0
+    for frame in frames:
+        waiting.append(frame)
+        rows += frame.height
+        size += int(frame.estimated_size())
+        if rows >= _BLOCK_ROWS or size >= _BLOCK_BYTES:
+            yield pl.concat(waiting)
+            waiting, rows, size = [], 0, 0
+    if waiting:
+        yield pl.concat(waiting)

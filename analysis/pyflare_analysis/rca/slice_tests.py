@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 
 from pyflare_analysis.rca.slice_cells import Sums
 
-__all__ = ["deviance", "mean_interval", "mean_test", "rate_test", "tail", "variance"]
+__all__ = [
+    "deviance",
+    "hypergeometric_tail",
+    "mean_interval",
+    "mean_test",
+    "rate_test",
+    "tail",
+    "variance",
+]
 
 EXACT_BELOW = 50
 """Expected counts from here on are left to the normal approximation."""
@@ -65,13 +73,44 @@ def rate_test(cells: Sums, total: Sums, *, weighted: bool) -> NDArray[np.float64
 
 
 def _fisher(cells: Sums, total: Sums) -> NDArray[np.float64]:
-    from scipy.stats import hypergeom
+    bad = np.rint(cells.first)
+    both = [
+        hypergeometric_tail(k, cells.rows, whole, total.rows)
+        for k, whole in ((bad, np.rint(total.first)), (cells.rows - bad, total.rows - total.first))
+    ]
+    return np.asarray(np.clip(2 * np.minimum(*both), 0.0, 1.0), dtype=np.float64)
 
-    whole = (int(total.rows[0]), round(float(total.first[0])), cells.rows.astype(np.int64))
-    bad = np.rint(cells.first).astype(np.int64)
-    upper = hypergeom.sf(bad - 1, *whole)
-    lower = hypergeom.cdf(bad, *whole)
-    return np.asarray(np.clip(2 * np.minimum(upper, lower), 0.0, 1.0), dtype=np.float64)
+
+def hypergeometric_tail(
+    bad: NDArray[np.float64],
+    drawn: NDArray[np.float64],
+    all_bad: NDArray[np.float64],
+    rows: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return P(X >= bad) among `drawn` of `rows` rows, `all_bad` of which are bad.
+
+    The sum of the probabilities from `bad` on, each from the one before it. At or below the
+    mean of X it is no tail: the bound 1 stands for it.
+    """
+    from scipy.special import gammaln
+
+    def log_choose(n: NDArray[np.float64], k: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
+
+    good = rows - all_bad
+    most = np.minimum(drawn, all_bad)
+    mean = drawn * all_bad / rows
+    k = np.maximum(bad, np.ceil(mean))
+    term = np.exp(log_choose(all_bad, k) + log_choose(good, drawn - k) - log_choose(rows, drawn))
+    total = np.zeros_like(term)
+    while True:
+        total += np.where(k <= most, term, 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = (all_bad - k) * (drawn - k) / ((k + 1) * (good - drawn + k + 1))
+        term = term * np.nan_to_num(ratio)
+        k = k + 1
+        if not np.any((k <= most) & (term > 1e-17 * total)):
+            return np.where(bad <= mean, 1.0, np.where(bad > most, 0.0, np.minimum(total, 1.0)))
 
 
 def _binomial(cells: Sums, pooled: float) -> NDArray[np.float64]:
