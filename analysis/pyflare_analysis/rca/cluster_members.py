@@ -140,10 +140,14 @@ class ClusterMembers:
             self._latest[column] = [self._newest(column, pl.concat(kept))]
 
     def _newest(self, column: str, rows: pl.DataFrame) -> pl.DataFrame:
-        latest = (
-            rows.drop_nulls(column).group_by("cluster", column).agg(pl.col("time_ns").max())
-            .sort("time_ns", column, descending=[True, False], nulls_last=True)
-        )  # fmt: skip
+        """Return the latest distinct values of each cluster, the latest first."""
+        time = pl.col("time_ns")
+        latest = rows.drop_nulls(column).group_by("cluster", column).agg(time.max())
+        if self._keep is not None:
+            # Sorting is dear: first only those that can be among the latest.
+            bound = time.top_k(self._keep).min().over("cluster")
+            latest = latest.filter(bound.is_null() | time.is_null() | (time >= bound))
+        latest = latest.sort("time_ns", column, descending=[True, False], nulls_last=True)
         if self._keep is None:
             return latest
         return latest.group_by("cluster", maintain_order=True).head(self._keep)

@@ -32,7 +32,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,11 @@ FREE_TEXT = "<...>"
 """What stands for text of any length; `<*>` is one word."""
 
 MAX_WORDS = 128
+"""Words of a message that are looked at."""
+
+_VALUE, _FREE = 1, 2  # numbers of `<*>` and `<...>` in the vocabulary
 _PREFIX_WORDS = 24
+_OPENING_WORDS = 3
 _VALUES_IN_A_ROW = re.compile(r"<(?:\*|\.\.\.)>(?:[ ,;|]+<(?:\*|\.\.\.)>)+")
 
 
@@ -89,12 +93,12 @@ def find_templates(
         One template a form: its words, `<*>` for a value, `<...>` for text of any length.
     """
     options = options or TemplateOptions()
-    split = [form.split()[:MAX_WORDS] for form in forms]
-    shortened = _open_ends(split, counts or [1] * len(forms), options)
-    keys = [" ".join(words) for words in shortened]
-    templates = _Positions(sorted(set(keys)), options).templates()
+    vocabulary = _Vocabulary()
+    rows = [vocabulary.row(form) for form in forms]
+    rows = _open_ends(rows, counts or [1] * len(forms), vocabulary, options)
+    templates = _Positions(list(set(rows)), vocabulary, options).templates()
     joined = _absorbed(_join_lengths(templates, options))
-    return [joined[key] for key in keys]
+    return [joined[row] for row in rows]
 
 
 def template_pattern(template: str) -> str:
@@ -111,91 +115,109 @@ def template_pattern(template: str) -> str:
     return r"^\s*" + r"\s+".join(words) + r"\s*$"
 
 
+Row = tuple[int, ...]
+"""A form as the numbers of its words."""
+
+
+class _Vocabulary:
+    """The words of all forms, each with a number; what is known of them comes in arrays."""
+
+    def __init__(self) -> None:
+        self._numbers = {"": 0, WILDCARD: 1, FREE_TEXT: 2}
+
+    def row(self, form: str) -> Row:
+        """Return the numbers of a form's words; an empty form has one, empty word."""
+        numbers = self._numbers
+        words = form.split()[:MAX_WORDS] or [""]
+        return tuple([numbers.setdefault(word, len(numbers)) for word in words])
+
+    def words(self) -> list[str]:
+        """Return the words by number."""
+        return list(self._numbers)
+
+    def flags(self, test: Callable[[str], bool]) -> NDArray[np.bool_]:
+        """Return the outcome of a test of each word."""
+        answers = (test(word) for word in self._numbers)
+        return np.fromiter(answers, dtype=np.bool_, count=len(self._numbers))
+
+    def masked(self) -> NDArray[np.bool_]:
+        """Return which words hold a masked value."""
+        return self.flags(lambda word: WILDCARD in word or word == FREE_TEXT)
+
+
 def _open_ends(
-    split: list[list[str]], counts: Sequence[int], options: TemplateOptions
-) -> list[list[str]]:
-    """Return the forms with free text at their end as `<...>`."""
-    tree = _Tree()
-    paths = [tree.add(words, count) for words, count in zip(split, counts, strict=True)]
-    opens = tree.open_nodes(options)
-    result = []
-    for words, path in zip(split, paths, strict=True):
-        cut = next((depth for depth, node in enumerate(path) if depth and node in opens), None)
-        keep = cut is not None and cut < len(words)
-        result.append([*words[:cut], FREE_TEXT] if keep else words)
-    return result
+    rows: list[Row], counts: Sequence[int], vocabulary: _Vocabulary, options: TemplateOptions
+) -> list[Row]:
+    """Return the forms with the free text at their end as `<...>`."""
+    words, lengths = _first_words(rows, vocabulary)
+    messages = np.asarray(counts, dtype=np.float64)
+    keep = np.full(len(rows), -1)
+    node = np.zeros(len(rows), dtype=np.int64)
+    constants = np.zeros(len(rows), dtype=np.int64)
+    for depth in range(words.shape[1]):
+        going = np.flatnonzero((keep < 0) & (lengths > depth))
+        if going.size < options.open_forms:
+            break
+        at, following = node[going], words[going, depth]
+        open_nodes = (
+            (np.bincount(at) >= options.open_forms)
+            & (np.bincount(at) >= options.open_share * np.bincount(at, messages[going]))
+            & (_different(at, following) > 2 * options.max_branches)
+            & (_different(at, lengths[going]) >= options.lengths)
+        )
+        opened = open_nodes[at] & (constants[going] >= _OPENING_WORDS)
+        keep[going[opened]] = depth
+        _, node[going] = np.unique(at * len(vocabulary.words()) + following, return_inverse=True)
+        constants[going] += following != _VALUE
+    return [
+        row if end < 0 else (*row[:end], _FREE)
+        for row, end in zip(rows, keep.tolist(), strict=True)
+    ]
 
 
-@dataclass(slots=True)
-class _Tree:
-    """The first words of all forms as a tree; node 0 is its root."""
+def _first_words(
+    rows: list[Row], vocabulary: _Vocabulary
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first words of each form, values as one word, and the forms' lengths.
 
-    children: dict[tuple[int, str], int] = field(default_factory=dict)
-    forms: list[int] = field(default_factory=lambda: [0])
-    messages: list[int] = field(default_factory=lambda: [0])
-    branches: list[int] = field(default_factory=lambda: [0])
-    lengths: list[int] = field(default_factory=lambda: [0])
-    """Bit i: a form of i words passes."""
-    constants: list[int] = field(default_factory=lambda: [0])
-    """Constant words on the way."""
+    A name after its noun is a value here already: "tool search_web raised ..." of each tool
+    alone would hardly ever be seen often enough.
+    """
+    lengths = np.array([len(row) for row in rows])
+    width = min(_PREFIX_WORDS, int(lengths.max(initial=0)))
+    words = np.zeros((len(rows), width), dtype=np.int64)
+    for number, row in enumerate(rows):
+        words[number, : len(row)] = row[:width]
+    masked, function = vocabulary.masked()[words], vocabulary.flags(is_function_word)[words]
+    noun = vocabulary.flags(names_follow)[words]
+    after_noun = np.zeros(len(rows), dtype=np.bool_)
+    for depth in range(width):
+        value = masked[:, depth] | (after_noun & ~function[:, depth])
+        words[value, depth] = _VALUE
+        after_noun = noun[:, depth] & ~value
+    return words, lengths
 
-    def add(self, words: list[str], count: int) -> list[int]:
-        """Add a form; return its nodes."""
-        node, path, bit = 0, [0], 1 << len(words)
-        after_noun = False
-        for word in words[:_PREFIX_WORDS]:
-            # A name after its noun is a value here already: "tool search_web raised ..." of
-            # each tool alone would hardly ever be seen often enough.
-            value = WILDCARD in word or (after_noun and not is_function_word(word))
-            key = (node, WILDCARD if value else word)
-            child = self.children.get(key)
-            if child is None:
-                child = self.children[key] = len(self.forms)
-                self.branches[node] += 1
-                self.forms.append(0)
-                self.messages.append(0)
-                self.branches.append(0)
-                self.lengths.append(0)
-                self.constants.append(self.constants[node] + (not value))
-            self.forms[child] += 1
-            self.messages[child] += count
-            self.lengths[child] |= bit
-            path.append(child)
-            node, after_noun = child, not value and names_follow(word)
-        return path
 
-    def open_nodes(self, options: TemplateOptions) -> set[int]:
-        """Return the nodes behind which free text begins."""
-        return {
-            node
-            for node, forms in enumerate(self.forms)
-            if forms >= options.open_forms
-            and self.constants[node] >= 3
-            and self.branches[node] > 2 * options.max_branches
-            and forms >= options.open_share * self.messages[node]
-            and self.lengths[node].bit_count() >= options.lengths
-        }
+def _different(groups: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many different values each group has."""
+    span = int(values.max()) + 1
+    return np.bincount(np.unique(groups * span + values) // span, minlength=int(groups.max()) + 1)
 
 
 class _Positions:
     """Forms of each number of words, as a matrix of words."""
 
-    def __init__(self, forms: list[str], options: TemplateOptions) -> None:
-        self.forms = forms
+    def __init__(self, rows: list[Row], vocabulary: _Vocabulary, options: TemplateOptions) -> None:
+        self.rows = rows
         self.options = options
-        vocabulary: dict[str, int] = {}
-        self.rows = [
-            [vocabulary.setdefault(word, len(vocabulary)) for word in form.split() or [""]]
-            for form in forms
-        ]
-        self.words = list(vocabulary)
-        self.masked = _flags(self.words, lambda word: WILDCARD in word or word == FREE_TEXT)
-        self.identifier = _flags(self.words, is_identifier)
-        self.noun = _flags(self.words, names_follow)
-        self.function = _flags(self.words, is_function_word)
-        self.result: dict[str, str] = {}
+        self.words = vocabulary.words()
+        self.masked = vocabulary.masked()
+        self.identifier = vocabulary.flags(is_identifier)
+        self.noun = vocabulary.flags(names_follow)
+        self.function = vocabulary.flags(is_function_word)
+        self.result: dict[Row, str] = {}
 
-    def templates(self) -> dict[str, str]:
+    def templates(self) -> dict[Row, str]:
         """Return the template of each form."""
         by_length: dict[int, list[int]] = defaultdict(list)
         for number, row in enumerate(self.rows):
@@ -252,7 +274,7 @@ class _Positions:
             template = " ".join(
                 self._word(np.unique(matrix[:, position])) for position in range(matrix.shape[1])
             )
-            self.result |= dict.fromkeys((self.forms[number] for number in numbers), template)
+            self.result |= dict.fromkeys((self.rows[number] for number in numbers), template)
             return
         _, chosen = min(open_positions)
         settled = values.copy()
@@ -301,7 +323,7 @@ class _Positions:
         return f"{head}{WILDCARD}{tail.group() if tail else ''}"
 
 
-def _join_lengths(templates: dict[str, str], options: TemplateOptions) -> dict[str, str]:
+def _join_lengths(templates: dict[Row, str], options: TemplateOptions) -> dict[Row, str]:
     """Return the templates with those joined that differ in the length of a row of values."""
     alike: dict[str, set[str]] = defaultdict(set)
     for template in set(templates.values()):
@@ -317,7 +339,7 @@ def _join_lengths(templates: dict[str, str], options: TemplateOptions) -> dict[s
     return {form: joined.get(template, template) for form, template in templates.items()}
 
 
-def _absorbed(templates: dict[str, str]) -> dict[str, str]:
+def _absorbed(templates: dict[Row, str]) -> dict[Row, str]:
     """Return the templates; those that fit one with free text are that one."""
     narrow = set(templates.values())
     wide = sorted((t for t in narrow if FREE_TEXT in t), key=lambda t: (-len(t), t))
@@ -342,7 +364,3 @@ def _common_prefix(texts: Sequence[str]) -> str:
     while end < min(len(first), len(last)) and first[end] == last[end]:
         end += 1
     return first[:end]
-
-
-def _flags(words: Sequence[str], test: Callable[[str], bool]) -> NDArray[np.bool_]:
-    return np.fromiter((test(word) for word in words), dtype=np.bool_, count=len(words))
