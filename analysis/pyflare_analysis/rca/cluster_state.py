@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from pyflare_analysis.rca import masks, templates
@@ -105,6 +105,12 @@ class Registry:
             self.merged |= {other.id: oldest.id for other in others}
             return oldest.id, key
         return key.new_id(), key
+
+    def taken_in(self) -> list[KnownCluster]:
+        """Return the known clusters that this run's wider templates took in."""
+        return [
+            replace(self.known[old], merged_into=new) for old, new in sorted(self.merged.items())
+        ]
 
 
 def covers(wide: str, narrow: str) -> bool:
