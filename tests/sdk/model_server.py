@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 __all__ = ["Call", "ModelServer"]
 
@@ -35,8 +35,12 @@ class Call:
 
 
 class Wish(dict[str, str]):
-    """What a request asks to be answered: `in`, `out`, `cached`, `reasoning`, `audio_in`,
-    `audio_out`, `read`, `write`, `hour`, `tier`, `status`, `tool`, `break`, `model`."""  # fmt: skip
+    """What a request asks to be answered, in words such as `in=7`.
+
+    `in`, `out`, `cached`, `reasoning`, `audio_in`, `audio_out` (OpenAI), `read`, `write`,
+    `hour` (Anthropic) are token counts; `model` and `tier` are told in the answer; `tool`
+    asks for a call of a tool, `status` for an error, `break` breaks a stream off.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(word.split("=", 1) for word in text.split() if "=" in word)
@@ -51,7 +55,6 @@ class ModelServer:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self.raw: dict[str, str] = {}
         ids = itertools.count(1)
         owner = self
 
@@ -65,7 +68,7 @@ class ModelServer:
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
-    def __enter__(self) -> ModelServer:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
@@ -90,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Say nothing."""
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class's name
+    def do_POST(self) -> None:
         """Answer a request."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         path = self.path.partition("?")[0]
