@@ -1,0 +1,128 @@
+"""Hours of the day at which it is worse, on many days.
+
+Each hour is compared with the other hours of the same day, and the days are put together by
+Cochran, Mantel and Haenszel, so that days that are bad as a whole count for nothing. What one
+day alone did is no pattern: the test must hold without the day that speaks for it most, and
+the hour must be worse than the rest on three days of four.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["HourTest", "hour_blocks", "hour_ratio", "hour_tests"]
+
+Floats = NDArray[np.float64]
+_CONSISTENT = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class HourTest:
+    """One hour of the day against the other hours of the same days."""
+
+    hour: int
+    p_value: float
+    """One-sided, without the day that speaks most for the pattern; 1 where it cannot be told."""
+    ratio: float
+    """Mantel-Haenszel ratio of the rates."""
+
+
+def hour_tests(
+    hits: Floats,
+    trials: Floats,
+    day: NDArray[np.int64],
+    hour: NDArray[np.int64],
+    *,
+    min_days: int,
+) -> list[HourTest]:
+    """Return the test of each hour of the day.
+
+    With day d having n_d trials and k_d hits, the hour h_d of them and a_d hits: a_d is
+    hypergeometric with mean k_d h_d / n_d under no pattern. z = (sum a_d - sum E a_d - 1/2) /
+    sqrt(sum Var a_d). Ratio = sum a_d (n_d - h_d) / n_d over sum (k_d - a_d) h_d / n_d.
+
+    Args:
+        hits: (T,) counts.
+        trials: (T,) calls.
+        day: (T,) number of the day of each bucket, from 0.
+        hour: (T,) hour of the day of each bucket.
+        min_days: days that an hour needs calls on.
+
+    Source: Mantel and Haenszel 1959, J. Natl. Cancer Inst. 22:719-748.
+    """
+    days = int(day[-1]) + 1
+    k, n = (np.bincount(day, weights=x, minlength=days) for x in (hits, trials))
+    results = []
+    for at in range(24):
+        mine = hour == at
+        a, h = (np.bincount(day[mine], weights=x[mine], minlength=days) for x in (hits, trials))
+        results.append(_one(at, a, h, k, n, min_days))
+    return results
+
+
+def _one(hour: int, a: Floats, h: Floats, k: Floats, n: Floats, min_days: int) -> HourTest:
+    from scipy.stats import norm
+
+    known = (h > 0) & (n - h > 0)
+    a, h, k, n = a[known], h[known], k[known], n[known]
+    if len(a) < min_days:
+        return HourTest(hour, 1.0, 1.0)
+    expected = k * h / n
+    rest_rate = (k - a) / (n - h)
+    ratio = _mantel_haenszel(a, h, k, n)
+    told = expected >= 0.5
+    worse = (a / h > rest_rate)[told]
+    if told.sum() < min_days or worse.mean() < _CONSISTENT or expected.sum() < 3:
+        return HourTest(hour, 1.0, ratio)
+    keep = np.ones(len(a), dtype=bool)
+    keep[int(np.argmax(a - expected))] = False
+    variance = (k * h * (n - h) * (n - k) / (n * n * np.maximum(n - 1, 1)))[keep].sum()
+    if variance <= 0:
+        return HourTest(hour, 1.0, ratio)
+    z = ((a - expected)[keep].sum() - 0.5) / np.sqrt(variance)
+    return HourTest(hour, float(norm.sf(z)), ratio)
+
+
+def _mantel_haenszel(a: Floats, h: Floats, k: Floats, n: Floats) -> float:
+    top, bottom = (a * (n - h) / n).sum(), ((k - a) * h / n).sum()
+    return float(top / bottom) if bottom > 0 else (np.inf if top > 0 else 1.0)
+
+
+def hour_ratio(
+    hits: Floats,
+    trials: Floats,
+    day: NDArray[np.int64],
+    inside: NDArray[np.bool_],
+) -> float:
+    """Return the Mantel-Haenszel ratio of the rate of some hours over that of the rest."""
+    days = int(day[-1]) + 1
+    k, n = (np.bincount(day, weights=x, minlength=days) for x in (hits, trials))
+    a, h = (np.bincount(day[inside], weights=x[inside], minlength=days) for x in (hits, trials))
+    known = (h > 0) & (n - h > 0)
+    return _mantel_haenszel(a[known], h[known], k[known], n[known]) if known.any() else 1.0
+
+
+def hour_blocks(hours: list[int]) -> list[list[int]]:
+    """Return runs of neighbouring hours, across midnight too, a missing hour between joined.
+
+    >>> hour_blocks([1, 2, 3, 23, 0, 12])
+    [[12], [23, 0, 1, 2, 3]]
+    """
+    if not hours:
+        return []
+    chosen = sorted(set(hours))
+    filled = set(chosen) | {
+        (h + 1) % 24 for h in chosen if (h + 2) % 24 in chosen and (h + 1) % 24 not in chosen
+    }
+    if len(filled) == 24:
+        return [list(range(24))]
+    blocks: list[list[int]] = []
+    for first in sorted(h for h in filled if (h - 1) % 24 not in filled):
+        run = [first]
+        while (run[-1] + 1) % 24 in filled:
+            run.append((run[-1] + 1) % 24)
+        blocks.append(run)
+    return blocks
