@@ -9,7 +9,19 @@ from datetime import UTC, datetime
 
 from pyflare_analysis.drift.detector import Verdict
 
-__all__ = ["Cell", "HeatMap", "HeatRow", "Segment", "Window", "segment_label", "short_label"]
+__all__ = [
+    "Cell",
+    "HeatMap",
+    "HeatRow",
+    "Part",
+    "Segment",
+    "Window",
+    "grouped",
+    "iso",
+    "segment_label",
+    "short_label",
+    "worst_of",
+]
 
 Segment = Mapping[str, str | int | float | bool | None]
 """Value of each dimension; empty for all rows together."""
@@ -38,6 +50,21 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What one segment adds to a PSI."""
+
+    segment: Segment
+    mix: float
+    """By the change of its share."""
+    within: float
+    """By the change inside it."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the part as it stands in JSON."""
+        return {"segment": dict(self.segment), "mix": self.mix, "within": self.within}
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One verdict."""
 
@@ -50,7 +77,7 @@ class Cell:
     window: Window
     psi: float | None
     """Of the counts with half a count added to each bin; null where there is none."""
-    corrected_psi: float | None
+    psi_corrected: float | None
     """What is left of it after what noise alone gives, 0 or more."""
     p_value: float | None
     """Probability of such a PSI under no change, (0, 1]; null where untested."""
@@ -67,6 +94,8 @@ class Cell:
     """Part of the PSI that a change of the segments' shares makes; null without segments."""
     within: float | None = None
     """Part of the PSI that changes inside the segments make."""
+    parts: tuple[Part, ...] = ()
+    """The segments that add most to the PSI, the largest first."""
     reason: str | None = None
     """Why there is no verdict."""
 
@@ -89,7 +118,7 @@ class Cell:
             "window_start": iso(self.window.start_ns),
             "window_end": iso(self.window.end_ns),
             "psi": self.psi,
-            "corrected_psi": self.corrected_psi,
+            "psi_corrected": self.psi_corrected,
             "p_value": self.p_value,
             "q_value": self.q_value,
             "severity": self.severity,
@@ -99,6 +128,7 @@ class Cell:
             "moved": self.moved,
             "mix": self.mix,
             "within": self.within,
+            "parts": [part.to_dict() for part in self.parts],
             "reason": self.reason,
         }
 

@@ -1,0 +1,172 @@
+"""The rows of the heat map: every unit compared, all of them judged together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflare_analysis.drift.cells import cell_of, empty_cell, mix_profile, split_of
+from pyflare_analysis.drift.heatmap import HeatRow, Segment
+from pyflare_analysis.drift.psi_columns import judged_columns, measured_columns
+from pyflare_analysis.drift.units import Sides, Units, segment_units, shares_of, window_units
+
+if TYPE_CHECKING:
+    from pyflare_analysis.drift.heatmap import Cell, Window
+    from pyflare_analysis.drift.profile import Profile
+    from pyflare_analysis.drift.psi_columns import PSIColumn
+    from pyflare_analysis.drift.psi_config import PSIConfig
+    from pyflare_analysis.drift.segments import Split
+    from pyflare_analysis.drift.strata import Segments
+
+__all__ = ["heat_rows"]
+
+_ALL: tuple[int, Segment] = (-1, {})
+"""All rows together."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """Judged columns with the units that they were compared for."""
+
+    profile: Profile
+    columns: tuple[PSIColumn, ...]
+    units: Units
+    """All units, also those that could not be compared."""
+    kept: Units
+    """Those that could, in the order of the columns' arrays."""
+
+
+def heat_rows(
+    profile: Profile,
+    sides: Sides,
+    segments: Segments | None,
+    *,
+    windows: Sequence[Window],
+    config: PSIConfig,
+    by: Sequence[str],
+) -> list[HeatRow]:
+    """Return the rows: each column for all rows and by segment, then the mix of segments.
+
+    Args:
+        profile: the columns, and the reference where it is one for all windows.
+        sides: both sides, counted.
+        segments: the segments; None without.
+        windows: the windows.
+        config: settings of PSI.
+        by: names of the dimensions of segments.
+    """
+    together, apart = window_units(sides)
+    whole = _whole(together, sides)
+    measured: list[tuple[Profile, Units]] = [(profile, whole)]
+    if segments is not None and apart is not None:
+        shares = mix_profile(profile, by, segments.labels)
+        measured.append((shares, shares_of(apart, next(iter(shares.columns)))))
+        measured.append((profile, segment_units(sides)))
+    compared = _compare(measured, config)
+    split = None if apart is None or segments is None else _Splits(profile, apart, segments, by)
+    rows: list[HeatRow] = []
+    for place in range(len(profile.columns)):
+        rows.append(_row(compared[0], place, _ALL, windows, sides.missing, split=split))
+        rows += [
+            _row(compared[2], place, segment, windows, sides.missing)
+            for segment in enumerate(segments.labels if segments else ())
+        ]
+    if segments is not None:
+        rows.append(_row(compared[1], 0, _ALL, windows, sides.missing))
+    return rows
+
+
+def _whole(units: Units, sides: Sides) -> Units:
+    """Return windows as a whole; the profile is their reference where it can be."""
+    from_profile = sides.before is None and not sides.by_hour
+    return Units(units.window, units.segment, units.current, None) if from_profile else units
+
+
+def _compare(measured: Sequence[tuple[Profile, Units]], config: PSIConfig) -> list[_Compared]:
+    """Compare all units with their references and judge them as one family."""
+    kept = [units.kept() for _, units in measured]
+    columns = [
+        measured_columns(profile, units.current, config, reference=units.reference)
+        for (profile, _), units in zip(measured, kept, strict=True)
+    ]
+    judged = iter(judged_columns([column for part in columns for column in part], config))
+    return [
+        _Compared(profile, tuple(next(judged) for _ in part), units, used)
+        for part, (profile, units), used in zip(columns, measured, kept, strict=True)
+    ]
+
+
+class _Splits:
+    """Splits the PSI of a window by segments, where that is worth saying."""
+
+    def __init__(
+        self, profile: Profile, apart: Units, segments: Segments, by: Sequence[str]
+    ) -> None:
+        assert apart.reference is not None  # noqa: S101 - segments are counted on both sides
+        self._profile = profile
+        self._current, self._reference = apart.current, apart.reference
+        others: Segment = dict.fromkeys(by, "(others)")
+        self.labels: tuple[Segment, ...] = (*segments.labels, others)
+
+    def of(self, column: PSIColumn, unit: int, window: int) -> tuple[Split, Sequence[Segment]]:
+        """Return the split of a unit, with the labels of its segments."""
+        sides, scales = [], []
+        for counts in (self._reference, self._current):
+            cells = counts.columns[column.name].counts[window]
+            sides.append(cells.reshape(len(self.labels), -1))
+            weight = float(counts.weight[window])
+            scales.append(float(counts.effective[window]) / weight if weight else 0.0)
+        return split_of(column, unit, sides[0], sides[1], (scales[0], scales[1])), self.labels
+
+
+def _row(
+    compared: _Compared,
+    place: int,
+    segment: tuple[int, Segment],
+    windows: Sequence[Window],
+    missing: str,
+    *,
+    split: _Splits | None = None,
+) -> HeatRow:
+    """Return a row of the map.
+
+    Args:
+        compared: what was compared.
+        place: of the column in it.
+        segment: number of the segment, -1 for all rows, and its label.
+        windows: the windows.
+        missing: why a window may have nothing to be compared with.
+        split: for splitting drift by segments.
+    """
+    number, label = segment
+    column = compared.columns[place]
+    chosen = np.flatnonzero(compared.units.segment == number)
+    used = np.flatnonzero(compared.kept.segment == number)
+    unit_of = dict(zip(compared.kept.window[used].tolist(), used.tolist(), strict=True))
+    rows_of = _rows(compared, chosen)
+    cells: list[Cell] = []
+    for index, window in enumerate(windows):
+        rows = rows_of[index]
+        unit = unit_of.get(index)
+        if unit is None:
+            reason = "no rows" if not rows[1] else missing
+            cells.append(empty_cell(column, label, window, reason, rows))
+            continue
+        parts = None
+        if split is not None and column.severity[unit] != "none":
+            parts = split.of(column, unit, index)
+        cells.append(cell_of(column, unit, segment=label, window=window, rows=rows, split=parts))
+    return HeatRow(column.name, cells[0].kind, label, tuple(cells))
+
+
+def _rows(compared: _Compared, chosen: NDArray[np.intp]) -> list[tuple[int, int]]:
+    """Return the rows of reference and window of each window, as they are stored."""
+    units = compared.units
+    current = units.current.rows[chosen].tolist()
+    if units.reference is None:
+        return [(compared.profile.rows, rows) for rows in current]
+    return list(zip(units.reference.rows[chosen].tolist(), current, strict=True))
