@@ -12,6 +12,8 @@ import typer
 from pyflare_proto.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pyflare_cli.settings import Settings
     from pyflare_storage.filters import Filters
     from pyflare_storage.source import Source
@@ -183,8 +185,12 @@ class FilterOptions:
         ),
     ] = None
 
-    def filters(self) -> Filters:
+    def filters(self, columns: Mapping[str, str] | None = None) -> Filters:
         """Return the filters as the storage layer takes them.
+
+        Args:
+            columns: logical type of each column that `--where` may name; the span record's
+                when None.
 
         Raises:
             UsageError: a time or an expression that cannot be read.
@@ -201,4 +207,5 @@ class FilterOptions:
             feature=self.feature or (),
             user=self.user or (),
             where=self.where,
+            columns=columns,
         )

@@ -47,6 +47,7 @@ class StoreOptions:
         command: str,
         source: str | None,
         reference: str | None,
+        alerting: Sequence[Row] | None = None,
     ) -> Recorded | None:
         """Keep verdicts and raise alerts, after the answer was written and before a gate.
 
@@ -59,6 +60,7 @@ class StoreOptions:
             command: name of the command.
             source: URL of the current data.
             reference: what it was compared with.
+            alerting: the verdicts that may raise alerts; all when None.
         """
         settings = run.settings
         chosen = settings["data"].source != "default"
@@ -75,6 +77,7 @@ class StoreOptions:
                 command=command,
                 source=source,
                 reference=reference,
+                alerting=alerting,
                 webhooks=webhooks,
             )
         except PyFlareError as error:

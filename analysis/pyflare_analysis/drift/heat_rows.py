@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,19 +65,28 @@ def heat_rows(
     if segments is not None and apart is not None:
         shares = mix_profile(profile, by, segments.labels)
         measured.append((shares, shares_of(apart, next(iter(shares.columns)))))
-        measured.append((profile, segment_units(sides)))
+        measured.append((_inside(profile, segments), segment_units(sides)))
     compared = _compare(measured, config)
     split = None if apart is None or segments is None else _Splits(profile, apart, segments, by)
     rows: list[HeatRow] = []
-    for place in range(len(profile.columns)):
+    inner = {c.name: i for i, c in enumerate(compared[-1].columns)} if segments else {}
+    for place, name in enumerate(profile.columns):
         rows.append(_row(compared[0], place, _ALL, windows, sides.missing, split=split))
-        rows += [
-            _row(compared[2], place, segment, windows, sides.missing)
-            for segment in enumerate(segments.labels if segments else ())
-        ]
+        if name in inner and segments is not None:
+            rows += [
+                _row(compared[-1], inner[name], segment, windows, sides.missing)
+                for segment in enumerate(segments.labels)
+            ]
     if segments is not None:
         rows.append(_row(compared[1], 0, _ALL, windows, sides.missing))
     return rows
+
+
+def _inside(profile: Profile, segments: Segments) -> Profile:
+    """Return the columns to judge inside segments: not those that segments are made of."""
+    made_of = set(segments.columns())
+    kept = {n: c for n, c in profile.columns.items() if c.feature.column not in made_of}
+    return replace(profile, columns=kept)
 
 
 def _whole(units: Units, sides: Sides) -> Units:

@@ -145,7 +145,7 @@ class HeatRow:
     @property
     def worst(self) -> Cell:
         """The cell of the largest drift; without drift, of the largest PSI that was judged."""
-        return max(self.cells, key=lambda cell: (_RANK[cell.verdict], cell.psi or 0.0))
+        return max(self.cells, key=_size)
 
     @property
     def verdict(self) -> Verdict:
@@ -241,9 +241,9 @@ class HeatMap:
         return tuple(row for row in self.rows if not row.segment)
 
     def movers(self, limit: int | None = None) -> tuple[HeatRow, ...]:
-        """Return the rows that drift, the largest PSI first."""
+        """Return the rows that drift, the largest first by what noise does not explain."""
         drifting = [row for row in self.rows if row.verdict is Verdict.DRIFT]
-        return tuple(sorted(drifting, key=lambda row: -(row.worst.psi or 0.0))[:limit])
+        return tuple(sorted(drifting, key=lambda row: _size(row.worst), reverse=True)[:limit])
 
     def shown(self) -> tuple[HeatRow, ...]:
         """Return the rows of a picture: all columns, and the segments of each that drift."""
@@ -283,6 +283,10 @@ class HeatMap:
         }
 
 
+def _size(cell: Cell) -> tuple[int, float, float]:
+    return (_RANK[cell.verdict], cell.psi_corrected or 0.0, cell.psi or 0.0)
+
+
 def iso(time_ns: int) -> str:
     """Return a time as ISO 8601 in UTC, to the second."""
     return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -306,7 +310,7 @@ def short_label(time_ns: int, every_ns: int, zone: str = "UTC") -> str:
 def worst_of(cells: Iterable[Cell | None]) -> Cell | None:
     """Return the cell that a picture shows where several share a place; None for no rows."""
     there = [cell for cell in cells if cell is not None and (cell.judged or cell.current_count)]
-    return max(there, key=lambda cell: (_RANK[cell.verdict], cell.psi or 0.0), default=None)
+    return max(there, key=_size, default=None)
 
 
 def grouped(cells: Sequence[Cell], places: int) -> list[Cell | None]:

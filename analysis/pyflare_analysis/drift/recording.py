@@ -26,6 +26,7 @@ from pyflare_analysis.drift.detector import Verdict
 from pyflare_storage.alerts import AlertStore, Delivery, NewAlert, Raised, Severity
 from pyflare_storage.dataset import DataDirectory
 from pyflare_storage.drift_results import write_drift_results
+from pyflare_storage.times import format_time
 from pyflare_storage.webhooks import Webhook, deliver
 
 __all__ = ["Recorded", "Row", "drift_alerts", "record_results"]
@@ -55,6 +56,7 @@ def record_results(
     command: str,
     source: str | None,
     reference: str | None,
+    alerting: Sequence[Row] | None = None,
     webhooks: Sequence[Webhook] = (),
     now_ns: Callable[[], int] = time.time_ns,
 ) -> Recorded:
@@ -66,6 +68,7 @@ def record_results(
         command: `psi`, `mmd`, `report`.
         source: URL of the current data.
         reference: what it was compared with.
+        alerting: the verdicts that may raise alerts; all when None.
         webhooks: where alerts that are news are posted; a failure is in `deliveries`.
         now_ns: the clock.
 
@@ -75,7 +78,8 @@ def record_results(
     path = write_drift_results(
         data, rows, command=command, source=source, reference=reference, now_ns=now_ns()
     )
-    alerts = drift_alerts(rows, command=command, source=source)
+    chosen = rows if alerting is None else alerting
+    alerts = drift_alerts(chosen, command=command, source=source)
     if not alerts:
         return Recorded(str(path), (), ())
     with AlertStore(data.state_db) as store:
@@ -143,12 +147,14 @@ def _alert(
     where = f" of {_words(worst['segment'])}" if segment else ""
     figure = f": {_STATISTICS[name]} {value:.3g}" if name else ""
     limit = f" (threshold {threshold:.3g})" if isinstance(threshold, float | int) else ""
+    more = worst.get("details")
+    moved = more.get("moved") if isinstance(more, Mapping) else None
     significant = any(row.get("severity") == "significant" for row in stretch)
     return NewAlert(
         kind="drift",
         severity=Severity.CRITICAL if significant else Severity.WARNING,
         subject=column,
-        message=f"{column}{where} drifted{figure}{limit}",
+        message=f"{column}{where} drifted{figure}{limit}" + (f", {moved}" if moved else ""),
         value=value if name else None,
         threshold=float(threshold) if isinstance(threshold, float | int) else None,
         dedup_key=f"drift:{command}:{source or ''}:{column}:{segment}",
@@ -161,11 +167,17 @@ def _alert(
                 if worst.get(key) is not None
             },
             "windows": sum("window_start" in row for row in stretch),
+            "worst_window_start": _time(worst.get("window_start")),
+            "moved": moved,
         },
         # The last moment of a window belongs to the next one.
         first_seen_ns=first if isinstance(first, int) else None,
         last_seen_ns=last - 1 if isinstance(last, int) else None,
     )
+
+
+def _time(time_ns: object) -> str | None:
+    return format_time(time_ns) if isinstance(time_ns, int) else None
 
 
 def _score(row: Row) -> float:

@@ -35,6 +35,7 @@ from pyflare_analysis.drift.strata import Grouped, Ints, Segments, aligned, coun
 from pyflare_analysis.drift.units import Sides
 from pyflare_analysis.drift.windows import MAX_WINDOWS, Windows
 from pyflare_proto.errors import NotEnoughDataError, SchemaError, UsageError, nearest
+from pyflare_storage.aggregates import Max, Min
 from pyflare_storage.expressions import all_of, col
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from pyflare_storage.expressions import Expr
     from pyflare_storage.source import Source
 
-__all__ = ["MAX_CELLS", "Against", "drift_report", "time_column"]
+__all__ = ["MAX_CELLS", "Against", "drift_report", "fitting_length", "time_column"]
 
 Against = Literal["reference", "previous"]
 
@@ -107,6 +108,22 @@ def time_column(types: Mapping[str, str], asked: str | None = None) -> str:
     )
 
 
+def fitting_length(source: Source, column: str, where: Expr | None = None) -> str:
+    """Return a length of windows that suits the data: an hour, a day or a week.
+
+    Args:
+        source: the rows.
+        column: their time.
+        where: those that count.
+    """
+    ends = source.aggregate({"first": Min(column), "last": Max(column)}, where=where)
+    first, last = ends.row(0)
+    if first is None:
+        return "1d"
+    days = (last - first).total_seconds() / 86_400
+    return "1h" if days <= 2 else "1d" if days <= 180 else "1w"
+
+
 def drift_report(
     current: Source,
     reference: Source | Profile | None = None,
@@ -121,6 +138,7 @@ def drift_report(
     config: PSIConfig | None = None,
     weighted: bool = True,
     most_segments: int = 10,
+    reference_name: str | None = None,
 ) -> HeatMap:
     """Judge every suitable column in every window of time.
 
@@ -141,6 +159,7 @@ def drift_report(
         config: settings of PSI.
         weighted: count rows 1/sampling_probability times.
         most_segments: the largest segments are told apart, the others are one.
+        reference_name: what the answer calls the reference; its URL when None.
 
     Raises:
         UsageError: options that do not go together, or too many windows or cells.
@@ -150,7 +169,7 @@ def drift_report(
     question = _Question(
         current,
         reference,
-        windows or Windows(time_column(current.columns())),
+        windows or Windows(column=time_column(current.columns())),
         against or ("previous" if reference is None else "reference"),
         same_hour_of_week,
         tuple(by),
@@ -174,7 +193,7 @@ def drift_report(
     )
     return HeatMap(
         source=current.url,
-        reference=question.reference_url,
+        reference=reference_name or question.reference_url,
         against=question.against,
         every=question.windows.every,
         timezone=question.windows.tz,
