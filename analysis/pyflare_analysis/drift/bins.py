@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["bin_bounds", "bin_counts", "quantile_edges", "split_value"]
+__all__ = ["bin_bounds", "bin_counts", "quantile_edges", "single_values", "split_value"]
 
 
 def quantile_edges(points: Points, num_bins: int, min_samples_per_bin: int) -> Floats:
@@ -42,13 +42,11 @@ def quantile_edges(points: Points, num_bins: int, min_samples_per_bin: int) -> F
     if bins < 2:
         return np.empty(0)
     if len(points.values) <= num_bins:
-        alone = points.values[points.weights >= min_samples_per_bin]
-        edges = np.empty(0)
+        alone, edges = points.values, np.empty(0)
     else:
         cuts = points.quantiles(np.arange(1, bins) / bins)
-        alone = np.unique(cuts[1:][cuts[1:] == cuts[:-1]])
-        heavy = points.values[points.weights >= total / bins]
-        alone = np.union1d(alone, heavy)
+        share = total / bins
+        alone = points.values[points.weights >= share + 2 * np.sqrt(share)]
         edges = np.unique(cuts)
     edges = np.unique(np.concatenate([edges, alone, np.nextafter(alone, np.inf)]))
     # No edge at infinity: nothing lies beyond, and [inf, ...) is the last bin anyway.
@@ -87,6 +85,12 @@ def bin_bounds(edges: Floats) -> list[tuple[float | None, float | None]]:
     """Return low and high of each bin, None at the open ends."""
     inner = edges.tolist()
     return list(zip([None, *inner], [*inner, None], strict=True))
+
+
+def single_values(edges: Floats) -> NDArray[np.bool_]:
+    """Return which of the `len(edges) + 1` bins hold one value, (bins,)."""
+    inner = np.nextafter(edges[:-1], np.inf) == edges[1:]
+    return np.concatenate([[False], inner, [False]]) if len(edges) else np.array([False])
 
 
 def split_value(low: float | None, high: float | None) -> float | None:

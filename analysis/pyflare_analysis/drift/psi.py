@@ -81,6 +81,8 @@ class PSIDriftDetector:
         """
         rows = as_rows(reference)
         types = rows.columns()
+        if columns is None and len(types) == 1:
+            columns = list(types)  # there is no doubt what to watch
         features = None if columns is None else [feature_named(name, types) for name in columns]
         self._profile = fit_profile(
             rows,
