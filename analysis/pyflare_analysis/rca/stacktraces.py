@@ -54,7 +54,7 @@ _FOREIGN_PACKAGES = (
     "retrofit2.", "feign.", "com.google.", "com.fasterxml.", "com.zaxxer.", "com.mysql.",
     "org.postgresql.", "redis.clients.", "dev.langchain4j.", "com.openai.", "software.amazon.",
 )  # fmt: skip
-_NUMBERED = re.compile(r"(?:\$\d+)+$|(?<=lambda)\$|\$\d+(?=\$|$)")
+_NUMBERED = re.compile(r"\$\d+")
 
 
 class Frame(NamedTuple):

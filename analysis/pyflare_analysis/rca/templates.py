@@ -1,21 +1,20 @@
 """Templates: what the messages of one kind have in common.
 
 Works on the distinct masked messages ("forms") of one kind of failure. What comes out
-depends on the set of forms only, never on their order; how often each occurs is used for
-one decision (free text). The steps:
+depends on the set of forms and on how often each occurs, never on their order. The steps:
 
 1. Free text. A place in the tree of first words where at least `open_forms` forms go on
    with many different words and lengths, and mostly differ from each other, opens onto
    text that no template describes (the output of a model): it becomes `<...>`.
 2. Roots. Forms of equally many words are compared position by position. The words that
-   belong to one template occur equally often, so a form's largest set of words with the
-   same frequency at their positions (at least half of the largest frequency) names the
-   group it belongs to: the longest common pattern of Brain (Yu et al., "Brain: Log
-   Parsing With Bidirectional Parallel Tree", IEEE TSC 2023).
+   belong to one template occur equally often (in forms, and in messages), so a form's
+   largest set of words with the same frequency at their positions (at least half of the
+   largest frequency) names the group it belongs to: the longest common pattern of Brain
+   (Yu et al., "Brain: Log Parsing With Bidirectional Parallel Tree", IEEE TSC 2023).
 3. Branches. Within a group a position with more than `max_branches` words is a value, as
    is one whose words are identifiers, or follow a noun that introduces a name ("user
    ada"), or stand beside a masked value that fits them. Any other position splits the
-   group, that with the fewest words first.
+   group, that with the fewest words first; so do words that only come in fixed pairs.
 4. Lengths. Templates that differ only in how many values stand in a row, seen with three
    or more lengths, are one; the row becomes `<...>`.
 
@@ -31,13 +30,19 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyflare_analysis.rca.masks import WILDCARD
+from pyflare_analysis.rca.vocabulary import (
+    FREE_TEXT,
+    Row,
+    TemplateOptions,
+    Vocabulary,
+    open_ends,
+)
 from pyflare_analysis.rca.words import is_function_word, is_identifier, names_follow
 
 __all__ = ["FREE_TEXT", "VERSION", "TemplateOptions", "find_templates", "template_pattern"]
@@ -45,36 +50,7 @@ __all__ = ["FREE_TEXT", "VERSION", "TemplateOptions", "find_templates", "templat
 VERSION = 1
 """Version of the rules; part of every cluster's id."""
 
-FREE_TEXT = "<...>"
-"""What stands for text of any length; `<*>` is one word."""
-
-MAX_WORDS = 128
-"""Words of a message that are looked at."""
-
-_VALUE, _FREE = 1, 2  # numbers of `<*>` and `<...>` in the vocabulary
-_PREFIX_WORDS = 24
-_OPENING_WORDS = 3
 _VALUES_IN_A_ROW = re.compile(r"<(?:\*|\.\.\.)>(?:[ ,;|]+<(?:\*|\.\.\.)>)+")
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateOptions:
-    """Limits of the rules. The defaults are the same for every kind of text."""
-
-    max_branches: int = 4
-    """Most words at one position that are told apart; more are values of a parameter."""
-    max_first_words: int = 12
-    """The same for the first word, which is seldom a parameter (He et al., Drain, ICWS 2017)."""
-    root_share: float = 0.5
-    """Least frequency of a root's words, as share of the form's most frequent word."""
-    constant_share: float = 0.5
-    """Least share of constant positions with which words may be joined to a value by context."""
-    open_forms: int = 12
-    """Least forms behind a place that opens onto free text."""
-    open_share: float = 0.5
-    """Least share of distinct forms among the messages there."""
-    lengths: int = 3
-    """Least different lengths of free text, and of rows of values that are joined."""
 
 
 def find_templates(
@@ -93,10 +69,14 @@ def find_templates(
         One template a form: its words, `<*>` for a value, `<...>` for text of any length.
     """
     options = options or TemplateOptions()
-    vocabulary = _Vocabulary()
+    vocabulary = Vocabulary()
     rows = [vocabulary.row(form) for form in forms]
-    rows = _open_ends(rows, counts or [1] * len(forms), vocabulary, options)
-    templates = _Positions(list(set(rows)), vocabulary, options).templates()
+    counts = counts or [1] * len(forms)
+    rows = open_ends(rows, counts, vocabulary, options)
+    messages: dict[Row, int] = defaultdict(int)
+    for row, count in zip(rows, counts, strict=True):
+        messages[row] += count
+    templates = _Positions(messages, vocabulary, options).templates()
     joined = _absorbed(_join_lengths(templates, options))
     return [joined[row] for row in rows]
 
@@ -115,100 +95,14 @@ def template_pattern(template: str) -> str:
     return r"^\s*" + r"\s+".join(words) + r"\s*$"
 
 
-Row = tuple[int, ...]
-"""A form as the numbers of its words."""
-
-
-class _Vocabulary:
-    """The words of all forms, each with a number; what is known of them comes in arrays."""
-
-    def __init__(self) -> None:
-        self._numbers = {"": 0, WILDCARD: 1, FREE_TEXT: 2}
-
-    def row(self, form: str) -> Row:
-        """Return the numbers of a form's words; an empty form has one, empty word."""
-        numbers = self._numbers
-        words = form.split()[:MAX_WORDS] or [""]
-        return tuple([numbers.setdefault(word, len(numbers)) for word in words])
-
-    def words(self) -> list[str]:
-        """Return the words by number."""
-        return list(self._numbers)
-
-    def flags(self, test: Callable[[str], bool]) -> NDArray[np.bool_]:
-        """Return the outcome of a test of each word."""
-        answers = (test(word) for word in self._numbers)
-        return np.fromiter(answers, dtype=np.bool_, count=len(self._numbers))
-
-    def masked(self) -> NDArray[np.bool_]:
-        """Return which words hold a masked value."""
-        return self.flags(lambda word: WILDCARD in word or word == FREE_TEXT)
-
-
-def _open_ends(
-    rows: list[Row], counts: Sequence[int], vocabulary: _Vocabulary, options: TemplateOptions
-) -> list[Row]:
-    """Return the forms with the free text at their end as `<...>`."""
-    words, lengths = _first_words(rows, vocabulary)
-    messages = np.asarray(counts, dtype=np.float64)
-    keep = np.full(len(rows), -1)
-    node = np.zeros(len(rows), dtype=np.int64)
-    constants = np.zeros(len(rows), dtype=np.int64)
-    for depth in range(words.shape[1]):
-        going = np.flatnonzero((keep < 0) & (lengths > depth))
-        if going.size < options.open_forms:
-            break
-        at, following = node[going], words[going, depth]
-        open_nodes = (
-            (np.bincount(at) >= options.open_forms)
-            & (np.bincount(at) >= options.open_share * np.bincount(at, messages[going]))
-            & (_different(at, following) > 2 * options.max_branches)
-            & (_different(at, lengths[going]) >= options.lengths)
-        )
-        opened = open_nodes[at] & (constants[going] >= _OPENING_WORDS)
-        keep[going[opened]] = depth
-        _, node[going] = np.unique(at * len(vocabulary.words()) + following, return_inverse=True)
-        constants[going] += following != _VALUE
-    return [
-        row if end < 0 else (*row[:end], _FREE)
-        for row, end in zip(rows, keep.tolist(), strict=True)
-    ]
-
-
-def _first_words(
-    rows: list[Row], vocabulary: _Vocabulary
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first words of each form, values as one word, and the forms' lengths.
-
-    A name after its noun is a value here already: "tool search_web raised ..." of each tool
-    alone would hardly ever be seen often enough.
-    """
-    lengths = np.array([len(row) for row in rows])
-    width = min(_PREFIX_WORDS, int(lengths.max(initial=0)))
-    words = np.zeros((len(rows), width), dtype=np.int64)
-    for number, row in enumerate(rows):
-        words[number, : len(row)] = row[:width]
-    masked, function = vocabulary.masked()[words], vocabulary.flags(is_function_word)[words]
-    noun = vocabulary.flags(names_follow)[words]
-    after_noun = np.zeros(len(rows), dtype=np.bool_)
-    for depth in range(width):
-        value = masked[:, depth] | (after_noun & ~function[:, depth])
-        words[value, depth] = _VALUE
-        after_noun = noun[:, depth] & ~value
-    return words, lengths
-
-
-def _different(groups: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many different values each group has."""
-    span = int(values.max()) + 1
-    return np.bincount(np.unique(groups * span + values) // span, minlength=int(groups.max()) + 1)
-
-
 class _Positions:
     """Forms of each number of words, as a matrix of words."""
 
-    def __init__(self, rows: list[Row], vocabulary: _Vocabulary, options: TemplateOptions) -> None:
-        self.rows = rows
+    def __init__(
+        self, messages: Mapping[Row, int], vocabulary: Vocabulary, options: TemplateOptions
+    ) -> None:
+        self.rows = list(messages)
+        self.messages = np.array(list(messages.values()), dtype=np.int64)
         self.options = options
         self.words = vocabulary.words()
         self.masked = vocabulary.masked()
@@ -224,27 +118,37 @@ class _Positions:
             by_length[len(row)].append(number)
         for numbers in by_length.values():
             matrix = np.array([self.rows[number] for number in numbers])
-            for members in self._roots(matrix):
+            for members in self._roots(matrix, self.messages[numbers]):
                 values = np.zeros(matrix.shape[1], dtype=np.bool_)
                 self._branch(matrix[members], np.array(numbers)[members], values)
         return self.result
 
-    def _roots(self, matrix: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Return the rows of each group that shares a root."""
-        frequency = np.empty_like(matrix)
+    def _roots(
+        self, matrix: NDArray[np.int64], messages: NDArray[np.int64]
+    ) -> list[NDArray[np.int64]]:
+        """Return the rows of each group that shares a root.
+
+        Two words have the same frequency when they occur in as many forms and in as many
+        messages; one of the two alone is often equal by chance.
+        """
+        forms, both = np.empty_like(matrix), np.empty_like(matrix)
+        scale = len(matrix) + 1
         for position in range(matrix.shape[1]):
             column = matrix[:, position]
-            frequency[:, position] = np.bincount(column)[column]
-        frequency[self.masked[matrix]] = 0
-        largest = frequency.max(axis=1, keepdims=True)
-        alike = np.zeros_like(frequency)
+            forms[:, position] = np.bincount(column)[column]
+            weight = np.bincount(column, messages)[column].astype(np.int64)
+            both[:, position] = weight * scale + forms[:, position]
+        forms[self.masked[matrix]] = 0
+        both[self.masked[matrix]] = 0
+        largest = forms.max(axis=1, keepdims=True)
+        alike = np.zeros_like(forms)
         for position in range(matrix.shape[1]):
-            alike += frequency == frequency[:, position : position + 1]
-        eligible = (frequency > 0) & (frequency >= self.options.root_share * largest)
+            alike += both == both[:, position : position + 1]
+        eligible = (forms > 0) & (forms >= self.options.root_share * largest)
         # The most words first, then the most frequent ones.
-        score = np.where(eligible, alike * (len(matrix) + 1) + frequency, -1)
-        chosen = np.take_along_axis(frequency, score.argmax(axis=1)[:, None], axis=1)
-        root = np.where((frequency == chosen) & (frequency > 0), matrix, -1)
+        score = np.where(eligible, alike * scale + forms, -1)
+        chosen = np.take_along_axis(both, score.argmax(axis=1)[:, None], axis=1)
+        root = np.where((both == chosen) & (forms > 0), matrix, -1)
         _, group = np.unique(root, axis=0, return_inverse=True)
         order = np.argsort(group.ravel(), kind="stable")
         return np.split(order, np.flatnonzero(np.diff(group.ravel()[order])) + 1)
@@ -270,6 +174,7 @@ class _Positions:
         if constants < self.options.constant_share * compared:
             # Too little in common to read values off the context.
             open_positions += [p for p in new_values if p[0] <= self.options.max_branches]
+        open_positions += self._phrases(matrix, int(self.messages[numbers].sum()), new_values)
         if not open_positions:
             template = " ".join(
                 self._word(np.unique(matrix[:, position])) for position in range(matrix.shape[1])
@@ -298,6 +203,37 @@ class _Positions:
         identifiers = int(self.identifier[different].sum())
         return bool(named) or 2 * identifiers >= len(different)
 
+    def _phrases(
+        self, matrix: NDArray[np.int64], messages: int, values: list[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
+        """Return the positions among values whose words go together: `quota exceeded`, ...
+
+        Two parameters vary on their own. Where each word at one position comes with one word
+        at another, and most come again, they are the wording of different messages.
+        """
+        free = [
+            (count, position)
+            for count, position in values
+            if count <= self.options.max_phrases
+            and count * self.options.phrase_messages <= messages
+            and not self._named(matrix, position)
+        ]
+        return [
+            (count, position)
+            for count, position in free
+            if any(
+                other != position and count == size == _pairs(matrix, position, other)
+                for size, other in free
+            )
+        ]
+
+    def _named(self, matrix: NDArray[np.int64], position: int) -> bool:
+        """Return whether the words at a position are masked, or names by their look or place."""
+        words = np.unique(matrix[:, position])
+        behind_noun = bool(position) and bool(self.noun[matrix[:, position - 1]].all())
+        look = self.masked[words].any() or 2 * int(self.identifier[words].sum()) >= len(words)
+        return behind_noun or bool(look)
+
     def _fits_masked(self, different: NDArray[np.int64]) -> bool:
         """Return whether the plain words could stand where a masked one does: `()`, `(<*>)`."""
         words = [self.words[word] for word in different]
@@ -321,6 +257,11 @@ class _Positions:
         endings = [word[len(head) :][::-1] for word in words]
         tail = re.search(r"[)\]}\"'`,;:.]*$", _common_prefix(endings)[::-1])
         return f"{head}{WILDCARD}{tail.group() if tail else ''}"
+
+
+def _pairs(matrix: NDArray[np.int64], first: int, second: int) -> int:
+    """Return how many different pairs of words stand at two positions."""
+    return len(np.unique(matrix[:, [first, second]], axis=0))
 
 
 def _join_lengths(templates: dict[Row, str], options: TemplateOptions) -> dict[Row, str]:
