@@ -29,6 +29,7 @@ _WIDEST = 44
 _NARROWEST = 3
 _NUMBER_FROM = 26
 _LETTER = 6.6
+_HEAD_LETTER = 8.4
 _FONT = 'ui-sans-serif, system-ui, "Segoe UI", Helvetica, Arial, sans-serif'
 _LIGHT = {
     "paper": "#ffffff",
@@ -92,8 +93,14 @@ def heat_svg(heat: HeatMap) -> str:
     count = max(len(heat.windows), 1)
     step = max(_NARROWEST, min(_WIDEST, _GRID // count))
     bottom = _TOP + len(rows) * _HEIGHT
-    total = max(grid_left + step * count + 96, 560)
     first, second = headline(heat)
+    legend = list(_legend(heat, bottom + 26))
+    total = max(
+        grid_left + step * count + 96,
+        _LEFT + round(width(second) * _HEAD_LETTER) + _LEFT,
+        _LEFT + round(width(first) * _LETTER) + _LEFT,
+        _legend_width(heat),
+    )
     size = f'width="{total}" height="{bottom + 48}" viewBox="0 0 {total} {bottom + 48}"'
     parts = [
         f'<svg class="heat" xmlns="http://www.w3.org/2000/svg" role="img" {size}',
@@ -108,7 +115,7 @@ def heat_svg(heat: HeatMap) -> str:
     ]
     for number, row in enumerate(rows):
         parts += _row(heat, row, grid_left, _TOP + number * _HEIGHT, step)
-    parts += [*_legend(heat, bottom + 26), "</svg>"]
+    parts += [*legend, "</svg>"]
     return "\n".join(parts) + "\n"
 
 
@@ -180,14 +187,14 @@ def _cell(heat: HeatMap, cell: Cell, x: int, y: int, step: int) -> Iterator[str]
     if not kind:
         return
     gap = 1 if step > 4 else 0
-    wide, high = step - gap, _HEIGHT - 2
+    wide, high, round_ = step - gap, _HEIGHT - 2, 2 if step > 8 else 0
     yield f'<g class="cell"><title>{escape(cell_words(heat, cell))}</title>'
     if _INSET[kind] and kind != "insufficient":
-        yield f'<rect class="none" x="{x}" y="{y}" width="{wide}" height="{high}" rx="2"/>'
+        yield f'<rect class="none" x="{x}" y="{y}" width="{wide}" height="{high}" rx="{round_}"/>'
     inset = high * _INSET[kind]
     yield (
         f'<rect class="{kind}" x="{x}" y="{y + inset:g}" width="{wide}" '
-        f'height="{high - 2 * inset:g}" rx="2"/>'
+        f'height="{high - 2 * inset:g}" rx="{round_}"/>'
     )
     if step >= _NUMBER_FROM and kind in {"drift", "significant", "moved"} and cell.psi is not None:
         shown = f"{cell.psi:.2f}".removeprefix("0")
@@ -196,20 +203,26 @@ def _cell(heat: HeatMap, cell: Cell, x: int, y: int, step: int) -> Iterator[str]
     yield "</g>"
 
 
-def _legend(heat: HeatMap, y: int) -> Iterator[str]:
+def _legend_items(heat: HeatMap) -> list[tuple[str, str]]:
     there = {heat.mark(cell) for cell in heat.cells()}
-    x = float(_LEFT)
-    for kind, text in _LEGEND:
-        if kind not in there:
-            continue
-        inset = 12 * _INSET[kind]
+    rule = f"drift: q <= {heat.alpha:g} and PSI > {heat.threshold:g}"
+    return [*((kind, text) for kind, text in _LEGEND if kind in there), ("", rule)]
+
+
+def _legend_width(heat: HeatMap) -> int:
+    return _LEFT + sum(40 + round(len(text) * _LETTER) for _, text in _legend_items(heat))
+
+
+def _legend(heat: HeatMap, y: int) -> Iterator[str]:
+    x = _LEFT
+    for kind, text in _legend_items(heat):
+        inset = 12 * _INSET.get(kind, 0.0)
         if kind == "moved":
-            yield f'<rect class="none" x="{x:g}" y="{y - 10}" width="12" height="12" rx="2"/>'
-        yield (
-            f'<rect class="{kind}" x="{x:g}" y="{y - 10 + inset:g}" width="12" '
-            f'height="{12 - 2 * inset:g}" rx="2"/>'
-        )
-        yield f'<text class="soft" x="{x + 18:g}" y="{y}">{text}</text>'
-        x += 18 + len(text) * _LETTER + 22
-    rule = f"q &lt;= {heat.alpha:g} and PSI &gt; {heat.threshold:g}"
-    yield f'<text class="soft" x="{x:g}" y="{y}">{rule}</text>'
+            yield f'<rect class="none" x="{x}" y="{y - 10}" width="12" height="12" rx="2"/>'
+        if kind:
+            yield (
+                f'<rect class="{kind}" x="{x}" y="{y - 10 + inset:g}" width="12" '
+                f'height="{12 - 2 * inset:g}" rx="2"/>'
+            )
+        yield f'<text class="soft" x="{x + (18 if kind else 0)}" y="{y}">{escape(text)}</text>'
+        x += 40 + round(len(text) * _LETTER)

@@ -238,6 +238,7 @@ class _Asked:
         Raises:
             UsageError: a time or an expression that cannot be read.
         """
+        from pyflare_analysis.drift.heatmap import iso
         from pyflare_storage.expressions import Timestamp, all_of, col
         from pyflare_storage.filters import parse_time
 
@@ -264,8 +265,8 @@ class _Asked:
             )
 
         label = None
-        if options.ref is None and options.ref_until is not None:
-            label = f"{current.url} before {options.ref_until}"
+        if options.ref is None and ref_until is not None:
+            label = f"rows before {iso(ref_until)}"
         return cls(
             within(since_ns, parsed.until_ns),
             within(ref_since, ref_until),

@@ -92,7 +92,7 @@ def _inside(profile: Profile, segments: Segments) -> Profile:
 def _whole(units: Units, sides: Sides) -> Units:
     """Return windows as a whole; the profile is their reference where it can be."""
     from_profile = sides.before is None and not sides.by_hour
-    return Units(units.window, units.segment, units.current, None) if from_profile else units
+    return replace(units, reference=None) if from_profile else units
 
 
 def _compare(measured: Sequence[tuple[Profile, Units]], config: PSIConfig) -> list[_Compared]:
@@ -175,7 +175,7 @@ def _row(
 def _rows(compared: _Compared, chosen: NDArray[np.intp]) -> list[tuple[int, int]]:
     """Return the rows of reference and window of each window, as they are stored."""
     units = compared.units
-    current = units.current.rows[chosen].tolist()
+    current = units.rows[chosen].tolist()
     if units.reference is None:
         return [(compared.profile.rows, rows) for rows in current]
     return list(zip(units.reference.rows[chosen].tolist(), current, strict=True))

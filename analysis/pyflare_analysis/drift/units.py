@@ -57,6 +57,8 @@ class Units:
     current: Counts
     reference: Counts | None
     """None: the profile, for each of them."""
+    rows: Ints
+    """(U,) current rows as they are stored, also those of hours that the reference lacks."""
 
     def kept(self) -> Units:
         """Return those with rows on both sides."""
@@ -69,6 +71,7 @@ class Units:
             self.segment[chosen],
             take(self.current, chosen),
             None if self.reference is None else take(self.reference, chosen),
+            self.rows[chosen],
         )
 
 
@@ -83,6 +86,7 @@ def window_units(sides: Sides) -> tuple[Units, Units | None]:
     current, place = joined(sides.current, sides.place, sides.segments)
     number = np.arange(sides.windows)
     everything = np.full(sides.windows, -1)
+    rows = regroup(current.counts, place, sides.windows).rows
     reference: Counts | None = None
     if sides.before is not None:
         counts = regroup(current.counts, place, sides.windows)
@@ -97,12 +101,13 @@ def window_units(sides: Sides) -> tuple[Units, Units | None]:
         else:
             counts = regroup(current.counts, place, sides.windows)
             reference = take(whole.counts, np.zeros(sides.windows, np.int64))
-    apart = Units(number, everything, counts, reference)
+    apart = Units(number, everything, counts, reference, rows)
     together = Units(
         number,
         everything,
         marginal(counts, sides.segments),
         None if reference is None else marginal(reference, sides.segments),
+        rows,
     )
     return together, apart if told else None
 
@@ -118,13 +123,13 @@ def segment_units(sides: Sides) -> Units:
     if sides.before is not None:
         earlier = sides.before[window]
         index = np.where(earlier >= 0, earlier * told + segment, -1)
-        return Units(window, segment, counts, take(counts, index))
+        return Units(window, segment, counts, take(counts, index), counts.rows)
     assert sides.reference is not None  # noqa: S101 - a profile has no segments
     if sides.by_hour:
-        counts, reference = standardised(sides.current, unit, sides.reference, segment)
-        return Units(window, segment, counts, reference)
+        matched, reference = standardised(sides.current, unit, sides.reference, segment)
+        return Units(window, segment, matched, reference, counts.rows)
     by_segment = regroup(sides.reference.counts, sides.reference.segment, sides.segments)
-    return Units(window, segment, counts, take(by_segment, segment))
+    return Units(window, segment, counts, take(by_segment, segment), counts.rows)
 
 
 def shares_of(units: Units, name: str) -> Units:
@@ -136,4 +141,4 @@ def shares_of(units: Units, name: str) -> Units:
         return replace(counts, columns={name: CellCounts(np.hstack([shares, missing]))})
 
     assert units.reference is not None  # noqa: S101 - a profile has no segments
-    return Units(units.window, units.segment, counts_of(units.current), counts_of(units.reference))
+    return replace(units, current=counts_of(units.current), reference=counts_of(units.reference))
