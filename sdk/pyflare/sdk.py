@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakSet
 
 from opentelemetry import trace as otel
 from opentelemetry.trace import SpanKind
@@ -29,6 +31,8 @@ SCOPE = "pyflare"
 _DEFAULT_ENVIRONMENT = "development"
 _UNKNOWN_SERVICE = "unknown_service"
 _EXPORTERS = ("otlp", "console", "none")
+_own_providers: WeakSet[otel.TracerProvider] = WeakSet()
+"""Tracer providers that PyFlare made. The first stays in place for good, as OpenTelemetry wants."""
 
 
 class PyFlare:
@@ -204,15 +208,10 @@ class PyFlare:
         provider.add_span_processor(self._processor)
         if joined is None:
             self._own_provider = provider
+            _own_providers.add(provider)
             otel.set_tracer_provider(provider)
         self.tracer_provider = provider
         self.tracer = provider.get_tracer(SCOPE, __version__)
-        logger.debug(
-            "spans go to %s over %s, %s",
-            target.url,
-            target.protocol,
-            "through the application's tracer provider" if joined else "through an own provider",
-        )
 
     def _resource(self, attributes: Mapping[str, Any]) -> Resource:
         from opentelemetry.sdk.resources import Resource
@@ -243,7 +242,7 @@ class PyFlare:
         from pyflare.delivery.encoding import Encoder, Rewrite
         from pyflare.delivery.pipeline import Pipeline
         from pyflare.delivery.processor import PyFlareProcessor
-        from pyflare.sampling import ConsistentSampler, threshold_of
+        from pyflare.sampling import threshold_of
 
         exporter = os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() or _EXPORTERS[0]
         if exporter not in _EXPORTERS:
@@ -258,14 +257,14 @@ class PyFlare:
             return _console_processor()
         rewrite = None
         if joined is not None:
+            ours = joined in _own_providers  # of an earlier instance
             rewrite = Rewrite(
-                lambda theirs: _joined_resource(theirs, resource),
+                lambda theirs: resource if ours else _joined_resource(theirs, resource),
                 threshold_of(sample_rate) if sample_rate is not None else 0,
                 whole="AlwaysOn" in joined.sampler.get_description().partition(",")[0],
             )
-            if isinstance(joined.sampler, ConsistentSampler):
-                rewrite = Rewrite(lambda _: resource, 0, whole=True)
         sender = _sender(target)
+        logger.debug("spans go to %s over %s", sender.address, target.protocol)
         pipeline = Pipeline(
             sender,
             Encoder(sender.pack, rewrite),
@@ -332,7 +331,7 @@ def _console_processor() -> PyFlareProcessor:
     class _Console(PyFlareProcessor):
         """Prints each span as it ends."""
 
-        _printer = SimpleSpanProcessor(ConsoleSpanExporter())
+        _printer = SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stdout))
 
         def on_end(self, span: Any) -> None:
             self._printer.on_end(span)

@@ -98,6 +98,8 @@ class HttpSender:
         import requests
 
         session = requests.Session()
+        if "authorization" in self._headers:
+            session.auth = lambda request: request  # or a .netrc of the machine would replace it
         session.verify = self._target.certificate or True
         if self._target.client_certificate:
             key = self._target.client_key
