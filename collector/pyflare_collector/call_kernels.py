@@ -225,10 +225,13 @@ def _same_model(ring: NDArray[np.int64], a: int, b: int) -> bool:
 
 @helper
 def _is_told_twice(ring: NDArray[np.int64], a: int, b: int) -> bool:
-    """Tell whether a call and one of its ancestors (slots) tell the same call."""
+    """Tell whether a call and one of its ancestors (slots) tell the same call.
+
+    Hashes of response ids are odd; 0 is none, and other even words are made up.
+    """
     return (
         ring[a, SCOPE] != ring[b, SCOPE]
-        and (ring[a, RESPONSE0] == 0 or ring[b, RESPONSE0] == 0)
+        and ((ring[a, RESPONSE0] & 1) == 0 or (ring[b, RESPONSE0] & 1) == 0)
         and ring[a, INPUT] == ring[b, INPUT]
         and ring[a, OUTPUT] == ring[b, OUTPUT]
         and _same_model(ring, a, b)

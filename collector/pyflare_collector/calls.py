@@ -9,12 +9,14 @@ doubles the cost. The rules, which no convention states and real payloads show:
   one trace or in two.
 - Where one of two spans has no response id: different scopes, one an ancestor of the
   other, the same model and the same tokens is one call.
+- Failed calls, which have neither response id nor tokens: different scopes, the same
+  parent, the same model, at overlapping times is one call.
 - Two spans of one scope are two calls, whatever their ids: test servers repeat ids.
 
 Of tellings that are connected by these rules, those of one scope are kept: of the
 scope with the most of them (a scope that tells two calls is not thrown away for one
-that tells one), then with cache tokens, with content, with usage, the earliest. The
-others get the cost status `duplicate` and no cost.
+that tells one), then with usage, first hand, with cache tokens, with content, the
+earliest. The others get the cost status `duplicate` and no cost.
 
 `mark_duplicate_calls` settles a table; `RecentCalls` tables that arrive one after
 another, where what was written first stays.
@@ -44,6 +46,12 @@ from pyflare_proto.record import CALL_TYPES, arrow_schema
 __all__ = ["RecentCalls", "RecentSpans", "mark_duplicate_calls", "warm_up"]
 
 _DUPLICATE = "duplicate"
+_FIRST_HAND = ("pyflare.integrations.", "com.anthropic.sdk.python")
+"""How scopes begin that pass on all that prices depend on, as the provider answered it.
+
+Others leave out service tiers and one-hour cache writes, or count tokens of streams
+themselves."""
+_ERROR = "error"
 _NO_TOKENS = -1
 
 
@@ -253,7 +261,7 @@ _WINDOW_COLUMNS = (
     *("trace_id", "span_id", "parent_span_id", "span_type", "scope_name", "response_id"),
     *("start_time", "end_time", "model", "model_request", "model_response", "cost_status"),
     *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
-    "cost_nano_usd",
+    *("cost_nano_usd", "status_code"),
 )
 """Columns that settling reads; of `input` and `output` only whether they are given."""
 
@@ -283,8 +291,8 @@ def _best_scopes(
     Args:
         groups: (m,) group of each call.
         calls: (m, CALL_WORDS) the calls.
-        worth: (m, 4) whether a call is marked already, and has cache tokens, content
-            and usage.
+        worth: (m, 5) whether a call is marked already, has usage, is told first hand,
+            has cache tokens, and content.
     """
     order = np.lexsort((calls[:, k.SCOPE], groups))
     group, scope = groups[order], calls[order, k.SCOPE]
@@ -298,7 +306,7 @@ def _best_scopes(
     group, scope = group[starts], scope[starts]
     # A scope that was marked before gives way: its cost is gone.
     rank = np.lexsort(
-        (span, since, -sums[:, 3], -sums[:, 2], -sums[:, 1], -count, sums[:, 0], group)
+        (span, since, *(-sums[:, i] for i in (4, 3, 2, 1)), -count, sums[:, 0], group)
     )
     winners, at = np.unique(group[rank], return_index=True)
     result: NDArray[np.int64] = scope[rank[at]][np.searchsorted(winners, groups)]
@@ -317,7 +325,7 @@ def _span_words(table: pa.Table) -> NDArray[np.int64]:
 def _call_words(
     table: pa.Table, rows: NDArray[np.int64], spans: NDArray[np.int64], seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (m, CALL_WORDS) the calls at `rows`, and (m, 4) what their tellings are worth."""
+    """Return (m, CALL_WORDS) the calls at `rows`, and (m, 5) what their tellings are worth."""
     calls = np.zeros((len(rows), k.CALL_WORDS), np.int64)
     wanted: Any = pa.array(rows)
     taken = table if len(rows) == table.num_rows else table.take(wanted)
@@ -340,16 +348,42 @@ def _call_words(
         calls[:, place] = _category_hashes(taken[name], seed)
     status, statuses = _codes(taken["cost_status"])
     marked = statuses.index(_DUPLICATE) if _DUPLICATE in statuses else -1
+    _name_failures(calls, taken)
     worth = np.stack(
         [
             (status == marked) & (marked >= 0),
+            _is_given(taken, "input_tokens", "output_tokens"),
+            _is_first_hand(taken["scope_name"]),
             _is_given(taken, "cache_read_tokens", "cache_write_tokens"),
             _is_given(taken, "input", "output"),
-            _is_given(taken, "input_tokens", "output_tokens"),
         ],
         axis=1,
     ).astype(np.int64)
     return calls, worth
+
+
+def _name_failures(calls: NDArray[np.int64], table: pa.Table) -> None:
+    """Give failed calls that have no response id one of their parent and model.
+
+    It is even, where hashes of real ones are odd: `_is_told_twice` tells them by it.
+    """
+    status, statuses = _codes(table["status_code"])
+    failed = status == (statuses.index(_ERROR) if _ERROR in statuses else -2)
+    failed &= (calls[:, k.RESPONSE0] == 0) & (calls[:, k.PARENT] != 0)
+    failed &= (calls[:, k.INPUT] == _NO_TOKENS) & (calls[:, k.OUTPUT] == _NO_TOKENS)
+    rows = np.flatnonzero(failed)
+    if len(rows):
+        mixed = calls[rows, k.PARENT] ^ calls[rows, k.MODEL0]
+        calls[rows, k.RESPONSE0] = (mixed ^ calls[rows, k.TRACE0]) & ~1 | 2
+        calls[rows, k.RESPONSE1] = mixed ^ calls[rows, k.TRACE1]
+
+
+def _is_first_hand(column: pa.ChunkedArray[Any]) -> NDArray[np.bool_]:
+    """Return (n,) where a scope passes on all that prices depend on."""
+    codes, names = _codes(column)
+    known = np.array([*(str(name or "").startswith(_FIRST_HAND) for name in names), False])
+    result: NDArray[np.bool_] = known[codes]
+    return result
 
 
 def _flat(column: pa.ChunkedArray[Any]) -> Column:

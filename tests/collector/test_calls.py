@@ -27,6 +27,7 @@ FIELDS = (
     "response_id",
     "input_tokens",
     "output_tokens",
+    "status_code",
     "cache_read_tokens",
     "cache_write_tokens",
     "cost_nano_usd",
@@ -55,12 +56,19 @@ def call(span: int, scope: str, **fields: Any) -> dict[str, Any]:
     }
 
 
+def failed(span: int, scope: str, **fields: Any) -> dict[str, Any]:
+    """Return a call of trace 9 that failed before it had an answer."""
+    nothing = {"input_tokens": None, "output_tokens": None, "cost_nano_usd": None}
+    status = {"cost_status": "no_usage", "status_code": "error"}
+    return call(span, scope, trace=9, **nothing, **status, **fields)
+
+
 def table_of(rows: list[dict[str, Any]], *, coded: bool = False) -> pa.Table:
     """Return rows as a table of the record's types, categories as dictionaries or plain."""
     schema = pa.schema([arrow_schema().field(name).with_nullable(True) for name in FIELDS])
     table = pa.Table.from_pylist(rows, schema=schema)
     if coded:
-        for name in ("scope_name", "span_type", "model", "cost_status"):
+        for name in ("scope_name", "span_type", "model", "cost_status", "status_code"):
             place = schema.get_field_index(name)
             column = table[name].combine_chunks().dictionary_encode()
             table = table.set_column(place, pa.field(name, column.type), column)
@@ -150,6 +158,33 @@ CASES: dict[str, tuple[list[dict[str, Any]], set[int]]] = {
         ],
         {2},
     ),
+    "usage before content": (
+        [
+            call(1, "a", response_id="r", input_tokens=None, output_tokens=None, input="hi"),
+            call(2, "b", response_id="r"),
+        ],
+        {2},
+    ),
+    "first hand before cache detail and content": (
+        [
+            call(1, "a", response_id="r", input="hi", cache_read_tokens=3),
+            call(2, "pyflare.integrations.openai", response_id="r"),
+        ],
+        {2},
+    ),
+    "usage before first hand": (
+        [
+            call(1, "a", response_id="r"),
+            call(
+                2,
+                "com.anthropic.sdk.python",
+                response_id="r",
+                input_tokens=None,
+                output_tokens=None,
+            ),
+        ],
+        {1},
+    ),
     "three scopes in a chain": (
         [
             call(1, "a", response_id="r", start=0, end=2),
@@ -212,6 +247,38 @@ CASES: dict[str, tuple[list[dict[str, Any]], set[int]]] = {
             call(2, "wrapper", trace=9, input_tokens=None, output_tokens=None, input="hi"),
         ],
         {2},
+    ),
+    "failed calls beside each other": (
+        [failed(1, "sdk", parent=3), failed(2, "wrapper", parent=3, input="hi")],
+        {2},
+    ),
+    "failed calls beside each other, at different times": (
+        [failed(1, "sdk", parent=3), failed(2, "wrapper", parent=3, start=5, end=6)],
+        {1, 2},
+    ),
+    "failed calls beside each other, other model": (
+        [failed(1, "sdk", parent=3), failed(2, "wrapper", parent=3, model="gpt-4o-mini")],
+        {1, 2},
+    ),
+    "failed calls beside each other, one scope": (
+        [failed(1, "sdk", parent=3), failed(2, "sdk", parent=3)],
+        {1, 2},
+    ),
+    "failed calls of different parents": (
+        [failed(1, "sdk", parent=3), failed(2, "wrapper", parent=4)],
+        {1, 2},
+    ),
+    "failed calls without a parent": (
+        [failed(1, "sdk"), failed(2, "wrapper")],
+        {1, 2},
+    ),
+    "a failed call and its child, which failed": (
+        [failed(1, "sdk", parent=2), failed(2, "wrapper", parent=3, input="hi")],
+        {2},
+    ),
+    "a failed call beside one that did not": (
+        [failed(1, "sdk", parent=3), call(2, "wrapper", trace=9, parent=3)],
+        {1, 2},
     ),
     "an agent with its call's usage is no call": (
         [
