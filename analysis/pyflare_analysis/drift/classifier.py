@@ -19,6 +19,7 @@ __all__ = ["classifier_test"]
 
 _RIDGE = 1e-2
 _EXAMPLES = 5
+_ROUNDING = 1e-5
 
 
 def classifier_test(pool: Pooled) -> SplitTest:
@@ -48,9 +49,9 @@ def classifier_test(pool: Pooled) -> SplitTest:
 def _features(pool: Pooled) -> NDArray[np.float64]:
     """Return (N, 2k + 1) standardised components, their squares and the squared rest."""
     components = pool.principal.astype(np.float64)
-    rest = np.einsum("ij,ij->i", pool.rows, pool.rows) - np.einsum(
-        "ij,ij->i", components, components
-    )
+    squares = np.einsum("ij,ij->i", pool.rows, pool.rows, dtype=np.float64)
+    rest = squares - np.einsum("ij,ij->i", components, components)
+    rest[rest < _ROUNDING * squares.mean()] = 0  # where the components hold everything
     table = np.column_stack([components, components**2, rest])
     table -= table.mean(0)
     deviation = table.std(0)
@@ -60,9 +61,10 @@ def _features(pool: Pooled) -> NDArray[np.float64]:
 
 def _area(scores: NDArray[np.float64], pool: Pooled) -> NDArray[np.float64]:
     """Return the area under the ROC curve of each column, by the rank sum of the reference."""
-    from scipy.stats import rankdata
-
     n, m = pool.reference_count, pool.current_count
-    ranks = rankdata(scores, axis=0)
-    sums = np.einsum("ij,ij->j", ranks, pool.members, dtype=np.float64)
+    sums = np.empty(scores.shape[1])
+    for column in range(scores.shape[1]):
+        _, place, counts = np.unique(scores[:, column], return_inverse=True, return_counts=True)
+        ranks = np.cumsum(counts) - (counts - 1) / 2  # values that tie share their mean rank
+        sums[column] = ranks[place] @ pool.members[:, column]
     return np.asarray((sums - n * (n + 1) / 2) / (n * m))

@@ -32,6 +32,7 @@ _DIRECT_DIMENSIONS = 512
 """Up to here the whole spectrum is cheaper than the iteration."""
 _SKEWNESS = (0.05, 3.0)
 _FITTED = 0.95
+_SMALLEST_TAIL = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ def combined(families: Sequence[Sequence[NDArray[np.float64]]]) -> NDArray[np.fl
 
 def _tails(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return -log of the gamma tail of each value, row by row."""
-    from scipy.stats import gamma
+    from scipy.special import gammaincc
 
     # Without the top: an observed split far out would widen the law that it is measured by.
     kept = np.sort(values, axis=1)[:, : max(2, int(values.shape[1] * _FITTED))]
@@ -213,8 +214,11 @@ def _tails(values: NDArray[np.float64]) -> NDArray[np.float64]:
     deviation = kept.std(1, keepdims=True)
 
     def scaled(of: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.divide(of - mean, deviation, out=np.zeros_like(of), where=deviation > 0)
+        units = np.zeros_like(of)
+        np.divide(of - mean, deviation, out=units, where=deviation > 0)
+        return units
 
     skewness = np.clip((scaled(kept) ** 3).mean(1, keepdims=True), *_SKEWNESS)
     shape = 4 / skewness**2
-    return np.asarray(-gamma.logsf(shape + scaled(values) * np.sqrt(shape), shape), np.float64)
+    tails = gammaincc(shape, np.maximum(0, shape + scaled(values) * np.sqrt(shape)))
+    return np.asarray(-np.log(np.maximum(tails, _SMALLEST_TAIL)), np.float64)

@@ -179,7 +179,11 @@ def topics_test(pool: Pooled, found: list[Partition] | None = None) -> SplitTest
 def _listed(
     counted: list[_Counts], largest: NDArray[np.float64], pool: Pooled
 ) -> list[dict[str, Any]]:
-    """Return the topics by |z|, less those that share most rows with one before."""
+    """Return the topics by |z|, less those that one before explains.
+
+    Without the rows of the topics before, such a one shows less than half of its own |z|, as
+    the coarse topic around a new one does; or it is mostly made of the same rows.
+    """
     entries = sorted(
         (
             (abs(float(z)), c, int(k))
@@ -188,13 +192,14 @@ def _listed(
         ),
         key=lambda entry: -entry[0],
     )
-    taken: list[NDArray[np.bool_]] = []
+    free = np.ones(len(pool.rows), np.bool_)
     listed: list[dict[str, Any]] = []
     for z, counts, topic in entries:
         inside = counts.partition.labels == topic
-        if any(_jaccard(inside, other) > _OVERLAP for other in taken):
+        own = inside & free
+        if own.sum() < _OVERLAP * inside.sum() or abs(_z(own, free, pool)) < _OVERLAP * z:
             continue
-        taken.append(inside)
+        free &= ~inside
         reached = np.count_nonzero(largest[1:] >= z - 1e-9)
         listed.append(_described(counts.partition, topic, inside, pool))
         listed[-1]["p_value"] = (int(reached) + 1) / len(largest)
@@ -203,8 +208,13 @@ def _listed(
     return listed
 
 
-def _jaccard(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float(np.count_nonzero(a & b) / np.count_nonzero(a | b))
+def _z(inside: NDArray[np.bool_], among: NDArray[np.bool_], pool: Pooled) -> float:
+    """Return the standardised count of the reference in some rows among others."""
+    total, size = int(among.sum()), int(inside.sum())
+    share = float((among & pool.observed).sum()) / total
+    variance = size * share * (1 - share) * (total - size) / max(1, total - 1)
+    found = float((inside & pool.observed).sum())
+    return (found - size * share) / float(np.sqrt(variance)) if variance > 0 else 0.0
 
 
 def _described(

@@ -1,0 +1,247 @@
+"""Options of the commands that compare vectors, and how their answer is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pyflare_cli.command import Run
+from pyflare_cli.drift.recording import StoreOptions
+from pyflare_cli.options import FilterOptions, SourceOptions
+from pyflare_cli.output import Document, Terminal
+from pyflare_cli.text import clip, printable
+from pyflare_proto.errors import GateError, NotEnoughDataError, UsageError
+
+if TYPE_CHECKING:
+    from pyflare_analysis.drift.comparison import MMDConfig
+    from pyflare_analysis.drift.vectors import VectorColumn
+    from pyflare_analysis.embedders import Embedder
+    from pyflare_storage.expressions import Expr
+
+__all__ = ["EmbedderOptions", "SideOptions", "answer_drift"]
+
+
+@dataclass(frozen=True, slots=True)
+class SideOptions:
+    """What is compared with what."""
+
+    ref: Annotated[
+        str, typer.Option("--ref", metavar="URL", help="Reference: Parquet, CSV or any source.")
+    ]
+    cur: Annotated[
+        str | None,
+        typer.Option(
+            "--cur", metavar="URL", help="Current vectors.  [default: --source or --data]"
+        ),
+    ] = None
+    column: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Lists of numbers, JSON text of such lists, or text with --embedder.",
+        ),
+    ] = "embedding"
+    ref_where: Annotated[
+        str | None, typer.Option(metavar="EXPR", help="Condition on the reference alone.")
+    ] = None
+    cur_where: Annotated[
+        str | None, typer.Option(metavar="EXPR", help="Condition on the current rows alone.")
+    ] = None
+    id_column: Annotated[
+        str | None,
+        typer.Option("--id", metavar="NAME", help="Names examples.  [default: the span's ids]"),
+    ] = None
+    text_column: Annotated[
+        str | None,
+        typer.Option("--text", metavar="NAME", help="Text of examples.  [default: input]"),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderOptions:
+    """What makes vectors of text."""
+
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="hash|static|openai",
+            help="Embed the text of --column: without a model, with a small one offline "
+            "(pip install 'pyflare-suite[embed]'), or by an OpenAI-compatible endpoint.",
+        ),
+    ] = None
+    embedding_model: Annotated[
+        str | None, typer.Option(metavar="M", help="Model of the endpoint.")
+    ] = None
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The endpoint, with /v1; its key is read from PYFLARE_EMBEDDING_API_KEY or "
+            "OPENAI_API_KEY.",
+        ),
+    ] = None
+
+    def open(self) -> Embedder | None:
+        """Return the embedder, None where the column has vectors.
+
+        Raises:
+            UsageError: see `pyflare_analysis.embedders.open_embedder`.
+        """
+        from pyflare_analysis.embedders import open_embedder
+
+        if self.embedder is not None:
+            return open_embedder(self.embedder, model=self.embedding_model, base_url=self.base_url)
+        if self.embedding_model or self.base_url:
+            raise UsageError(
+                "--embedding-model and --base-url need an embedder", hint="--embedder openai"
+            )
+        return None
+
+
+@contextmanager
+def _opened(
+    run: Run,
+    sides: SideOptions,
+    source: SourceOptions,
+    filters: FilterOptions,
+    embedder: Embedder | None = None,
+) -> Iterator[tuple[VectorColumn, VectorColumn]]:
+    """Open reference and current vectors; the filters hold for both."""
+    from pyflare_analysis.drift.vectors import VectorColumn
+    from pyflare_storage.source import open_source
+
+    password = run.settings.clickhouse_password
+    common = filters.filters().to_expr()
+
+    def column(opened: Any, where: str | None) -> VectorColumn:  # noqa: ANN401 - a Source
+        return VectorColumn(
+            opened,
+            sides.column,
+            where=_both(common, where),
+            embedder=embedder,
+            id_column=sides.id_column,
+            text_column=sides.text_column,
+        )
+
+    current = source.open(run.settings) if sides.cur is None else None
+    with (
+        open_source(sides.ref, password=password) as reference,
+        current or open_source(sides.cur or "", password=password) as opened,
+    ):
+        yield column(reference, sides.ref_where), column(opened, sides.cur_where)
+
+
+def _both(common: Expr | None, where: str | None) -> Expr | None:
+    from pyflare_storage.expressions import all_of
+    from pyflare_storage.filters import Filters
+
+    own = Filters.parse(now_ns=0, where=where).to_expr() if where else None
+    return all_of([common, own])
+
+
+def answer_drift(
+    run: Run,
+    command: str,
+    config: MMDConfig,
+    method: str,
+    *,
+    fail_on: str | None,
+    sides: SideOptions,
+    embedding: EmbedderOptions,
+    store: StoreOptions,
+    source: SourceOptions,
+    filters: FilterOptions,
+) -> None:
+    """Compare, write the answer, keep the verdict.
+
+    Args:
+        run: the run.
+        command: `mmd` or `centroid`.
+        config: settings.
+        method: what decides.
+        fail_on: value of `--fail-on`.
+        sides: what is compared.
+        embedding: what makes vectors of text.
+        store: whether the verdict is kept.
+        source: where the current vectors are when `sides` does not say.
+        filters: conditions on both sides.
+
+    Raises:
+        NotEnoughDataError: the verdict is insufficient; the answer was written.
+        GateError: it is drift, and `--fail-on drift` was given.
+    """
+    from pyflare_analysis.drift.detector import Verdict
+    from pyflare_analysis.drift.embedding_drift import embedding_drift
+
+    if fail_on not in (None, "drift"):
+        raise UsageError(f"--fail-on {fail_on}", hint="--fail-on drift")
+    config.check(method)
+    with _opened(run, sides, source, filters, embedding.open()) as (reference, current):
+        answer = embedding_drift(reference, current, config, method)
+        for note in answer.notes:
+            run.note(note)
+        body = answer.to_dict()
+        run.answer(Document(f"pyflare.drift.{command}/1", body, render=lambda t: _lines(body, t)))
+        urls = (current.source.url, reference.source.url)
+        store.record(run, [answer.record()], command=command, source=urls[0], reference=urls[1])
+    found = answer.comparison
+    if found.verdict is Verdict.INSUFFICIENT:
+        raise NotEnoughDataError(
+            f"not enough data to say: {found.reason}",
+            hint="compare longer periods, or raise --permutations",
+        )
+    if fail_on and found.verdict is Verdict.DRIFT:
+        raise GateError(
+            f"{sides.column} drifted: p = {found.p_value:.3g} by {found.method}",
+            hint="--fail-on drift was given; pyflare drift mmd --method auto says what changed",
+        )
+
+
+def _lines(body: dict[str, Any], terminal: Terminal) -> list[str]:
+    away, effect = body["centroid"], body["effect"]
+    low, high = _number(effect["mmd2_ci_low"]), _number(effect["mmd2_ci_high"])
+    lines = [
+        (
+            f"{body['verdict']}  {body['column']}, {body['current']:,} vectors against "
+            f"{body['reference']:,}, {body['dimensions']} dimensions"
+        ),
+        *([f"  {body['reason']}"] if body["reason"] else []),
+        (
+            f"  p = {_number(body['p_value'])} by {body['method']} "
+            f"({body['permutations']} permutations, seed {body['seed']})"
+        ),
+        (
+            f"  MMD² {_number(body['mmd2'])}, 95 % interval {low} to {high}; "
+            f"no change gives up to {_number(effect['mmd2_expected_high'])}"
+        ),
+        f"  centroids {_number(away['euclidean'])} apart, cosine {_number(away['cosine'])}",
+    ]
+    if len(body["tests"]) > 1:
+        parts = [f"{test['method']} {_number(test['p_value'])}" for test in body["tests"][1:]]
+        lines.append(f"  p by method: {', '.join(parts)}")
+    for topic in body.get("topics", ()):
+        if topic["p_value"] <= body["alpha"]:
+            lines += _topic_lines(topic)
+    width = terminal.columns if terminal.is_tty else 200
+    return [clip(printable(line), width) for line in lines]
+
+
+def _topic_lines(topic: dict[str, Any]) -> list[str]:
+    words = ", ".join(topic.get("words", ()))
+    lines = [
+        f"  topic {topic['status']}: {topic['reference_share']:.1%} -> "
+        f"{topic['current_share']:.1%} (p = {_number(topic['p_value'])})"
+        + (f": {words}" if words else "")
+    ]
+    for example in topic["current_examples"] or topic["reference_examples"]:
+        named = "  ".join(str(value) for value in example.values())
+        lines.append(f"    {named}")
+    return lines
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value == value else "-"  # noqa: PLR0124 - NaN is not itself
