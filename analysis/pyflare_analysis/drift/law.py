@@ -76,7 +76,8 @@ def null_p_values(
         seed: of the draws.
 
     Returns:
-        (groups,) in (0, 1]; 1 where all rows are in one cell, NaN where a side holds no rows.
+        (groups,) in (0, 1]; NaN where all rows are in one cell or a side holds none: there is
+        nothing to test.
     """
     from scipy.special import gammaincc
 
@@ -84,7 +85,7 @@ def null_p_values(
     cells = (x + y) > 0
     number = cells.sum(axis=1)
     testable = (number >= 2) & (n > 0) & (m > 0)
-    result = np.where((n > 0) & (m > 0), 1.0, np.nan)
+    result = np.full(len(observed), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = 1 / n + 1 / m
         smallest = np.where(cells, (x + y) / (n + m)[:, None], np.inf).min(axis=1)

@@ -47,7 +47,7 @@ class PSIColumn:
     psi_corrected: Floats
     """`psi_smoothed` less what it is on average under no change, not below 0."""
     p_value: Floats
-    """Under no change; NaN where a side has no rows."""
+    """Under no change; NaN where nothing can be tested: no rows, or all in one bin."""
     q_value: Floats
     """`p_value` after Benjamini and Hochberg."""
     critical_value: Floats
