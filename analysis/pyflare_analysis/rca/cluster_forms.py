@@ -1,14 +1,16 @@
 """First pass over failures: their distinct masked forms, and the cluster of each.
 
-Memory: at most `max_forms` forms; which ones stay depends on their hashes, not on the
-order of arrival.
+Memory: at most `max_forms` forms of up to `masks.MAX_CHARACTERS` each, and 32 MB of counts.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from pyflare_analysis.rca.cluster_state import ClusterKey, Registry, covers
+from pyflare_analysis.rca.failure_rows import FailureRows
 from pyflare_analysis.rca.masks import WILDCARD, mask
 from pyflare_analysis.rca.stacktraces import in_app_frames
 from pyflare_analysis.rca.templates import (
@@ -29,6 +31,7 @@ NO_MESSAGE = "(no message)"
 _EXAMPLES = 5
 _SINGLE_FORMS = 8
 _CACHED_PLACES = 50_000
+_BUCKETS = 1 << 22
 _HASH_SEED = 20_261
 
 
@@ -58,6 +61,11 @@ class _Places:
 class FormCounts:
     """The distinct forms of all batches with their counts.
 
+    Where there are more than `limit`, the forms are read once more: those that come often
+    are kept (by the counts of their hashes in `_BUCKETS` buckets, which never lets a frequent
+    form go), and of the others those with the smallest hashes. Which ones these are does not
+    depend on the order of the failures.
+
     Args:
         limit: most forms that are kept.
     """
@@ -65,6 +73,46 @@ class FormCounts:
     def __init__(self, limit: int) -> None:
         self.places = _Places()
         self._limit = limit
+        self._buckets = np.zeros(_BUCKETS, dtype=np.int64)
+        self._frequent: NDArray[np.bool_] | None = None
+        self._clear()
+
+    def read(self, rows: FailureRows) -> None:
+        """Count the forms of all failures."""
+        for batch in rows.batches():
+            self._add(batch)
+        self._merge()
+        if self.is_complete:
+            return
+        least = np.partition(self._buckets, -self._limit // 2)[-self._limit // 2]
+        self._frequent = self._buckets > max(1, least)
+        self._clear()
+        for batch in rows.batches():
+            self._add(batch)
+        self._merge()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every form was kept."""
+        return self._bound is None and self._frequent is None
+
+    @property
+    def distinct(self) -> int:
+        """Forms that were kept."""
+        return self._frame.height
+
+    def frame(self) -> pl.DataFrame:
+        """Return the forms: the columns of `KEYS`, and `count`; sorted."""
+        return self._frame.drop("hash").sort(KEYS)
+
+    def prepared(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Return a batch with `place` and `form`."""
+        return batch.with_columns(
+            self.places.of(batch["frames"]).alias("place"),
+            mask(batch["text"]).alias("form"),
+        )
+
+    def _clear(self) -> None:
         self._frame = pl.DataFrame(
             schema={**dict.fromkeys(KEYS, pl.String()), "count": pl.Int64(), "hash": pl.UInt64()}
         )
@@ -72,47 +120,21 @@ class FormCounts:
         self._waiting_rows = 0
         self._bound: int | None = None
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether every form was kept."""
-        self._merge()
-        return self._bound is None
-
-    @property
-    def distinct(self) -> int:
-        """Forms that were kept."""
-        return self.frame().height
-
-    def frame(self) -> pl.DataFrame:
-        """Return the forms: the columns of `KEYS`, and `count`; sorted."""
-        self._merge()
-        return self._frame.drop("hash").sort(KEYS)
-
-    def prepared(self, batch: pl.DataFrame) -> pl.DataFrame:
-        """Return a batch with `place` and `form`."""
-        texts = batch["text"]
-        form = mask(texts)
-        return batch.with_columns(
-            self.places.of(batch["frames"]).alias("place"),
-            pl.Series("form", form),
-        )
-
-    def add(self, batch: pl.DataFrame) -> None:
-        """Count the forms of a batch."""
+    def _add(self, batch: pl.DataFrame) -> None:
         counted = (
             self.prepared(batch.select("error_type", "text", "frames"))
             .group_by(KEYS)
             .agg(pl.len().cast(pl.Int64).alias("count"))
             .with_columns(pl.struct(KEYS).hash(_HASH_SEED).alias("hash"))
         )
+        if self._frequent is None:
+            np.add.at(self._buckets, _bucket(counted), counted["count"].to_numpy())
         self._waiting.append(counted)
         self._waiting_rows += counted.height
         if self._waiting_rows > self._limit:
             self._merge()
 
     def _merge(self) -> None:
-        if not self._waiting:
-            return
         merged = (
             pl.concat([self._frame, *self._waiting])
             .group_by([*KEYS, "hash"])
@@ -120,14 +142,23 @@ class FormCounts:
             .select(self._frame.columns)
         )
         self._waiting, self._waiting_rows = [], 0
+        often = pl.repeat(value=False, n=merged.height, dtype=pl.Boolean, eager=True)
+        if self._frequent is not None:
+            often = pl.Series(self._frequent[_bucket(merged)])
+        frequent, rare = merged.filter(often), merged.filter(~often)
         if self._bound is not None:
-            merged = merged.filter(pl.col("hash") <= self._bound)
-        if merged.height > self._limit:
+            rare = rare.filter(pl.col("hash") <= self._bound)
+        room = max(1, self._limit - frequent.height)
+        if rare.height > room:
             # The forms with the smallest hashes: a form that goes never comes back, because
             # the bound only falls, so the counts of those that stay are complete.
-            merged = merged.sort("hash", *KEYS).head(self._limit)
-            self._bound = int(merged["hash"][-1])
-        self._frame = merged
+            rare = rare.sort("hash", *KEYS).head(room)
+            self._bound = int(rare["hash"][-1])
+        self._frame = pl.concat([frequent, rare])
+
+
+def _bucket(forms: pl.DataFrame) -> NDArray[np.int64]:
+    return (forms["hash"].to_numpy() % np.uint64(_BUCKETS)).astype(np.int64)
 
 
 class Assignment:

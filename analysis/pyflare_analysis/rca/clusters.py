@@ -4,9 +4,10 @@ The messages of failures are masked (`masks`), the distinct masked forms of each
 exception get their templates (`templates`), and failures with the same type, the same
 innermost frames of the application (`stacktraces`) and the same template are one cluster.
 
-The failures are read twice in batches and never held: the first pass gathers the distinct
-forms (at most `max_forms`; beyond that those with the smallest hashes, the others are
-matched to the templates of these), the second what is known of each cluster. The answer
+The failures are read in batches and never held: the first pass gathers the distinct forms
+(at most `max_forms`; beyond that the frequent ones and a sample of the others in a pass of
+their own, and what was not kept is matched to the templates of these), the last pass what is
+known of each cluster. The answer
 depends on the set of failures only, never on their order.
 
 Example:
@@ -70,7 +71,7 @@ class FailureClustererConfig:
     """Confidence of the interval of the growth; 1 - level is the false discovery rate."""
     max_members: int | None = 20
     """Latest members and traces that are listed for a cluster; all when None."""
-    max_forms: int = 200_000
+    max_forms: int = 100_000
     """Distinct masked messages that are compared with each other."""
 
 
@@ -229,8 +230,7 @@ class FailureClusterer:
         from pyflare_analysis.rca.cluster_members import ClusterMembers
 
         forms = FormCounts(self.config.max_forms)
-        for batch in rows.batches():
-            forms.add(batch)
+        forms.read(rows)
         assignment = Assignment(forms, self.config.templates, self.registry)
         exposure = rows.exposure(self.config.recent)
         members = ClusterMembers(
