@@ -2,7 +2,8 @@
 
 Under no change PSI is (1/n + 1/m) chi-square with B - 1 degrees of freedom (Yurdakul and
 Naranjo 2020, "Statistical properties of the population stability index", Journal of Risk
-Model Validation 14(4); the statistic is asymptotically Pearson's). Where a cell is
+Model Validation 14(4)), and so are eight times the Jensen-Shannon divergence and Pearson's
+chi-square times (1/n + 1/m): to second order they are the same sum. Where a cell is
 expected to hold fewer than 200 rows the law is simulated from the counts alone:
 
 - Cells that are fixed beforehand (categories, missing values): given the pooled counts,
@@ -20,6 +21,7 @@ with the mean and variance of the draws.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
+    Statistic = Callable[[Floats, Floats, Floats], Floats]
+    _Sides = tuple[Floats, Floats, NDArray[np.bool_]]
 
 __all__ = ["DRAWS", "null_p_values", "smoothed_psi"]
 
@@ -65,15 +69,19 @@ def null_p_values(
     *,
     quantile_bins: bool,
     seed: int,
+    statistic: Statistic = smoothed_psi,
+    least: float = _ASYMPTOTIC_COUNT,
 ) -> Floats:
-    """Return the p-values of smoothed PSI values.
+    """Return the p-values of smoothed PSI values, or of another statistic of the same law.
 
     Args:
         x: (groups, B) effective counts of the reference; the last cell holds missing values.
         y: (groups, B) effective counts of the current rows.
-        observed: (groups,) their `smoothed_psi` over the cells that are not empty in both.
+        observed: (groups,) their statistic over the cells that are not empty in both.
         quantile_bins: whether the cells but the last are quantile bins of the reference.
         seed: of the draws.
+        statistic: a function like `smoothed_psi`.
+        least: rows expected in every cell from which the asymptotic law is good enough.
 
     Returns:
         (groups,) in (0, 1]; NaN where all rows are in one cell or a side holds none: there is
@@ -90,7 +98,7 @@ def null_p_values(
         scale = 1 / n + 1 / m
         smallest = np.where(cells, (x + y) / (n + m)[:, None], np.inf).min(axis=1)
         asymptotic = gammaincc((number - 1) / 2, observed / scale / 2)
-        large = smallest * np.minimum(n, m) >= _ASYMPTOTIC_COUNT
+        large = smallest * np.minimum(n, m) >= least
     use = testable & large
     result[use] = asymptotic[use]
     rest = np.flatnonzero(testable & ~large)
@@ -98,25 +106,37 @@ def null_p_values(
     width = max(1, _BLOCK // (_FIRST_DRAWS * x.shape[1]))
     for start in range(0, len(rest), width):
         chosen = rest[start : start + width]
-        result[chosen] = _simulated(
-            x[chosen], y[chosen], observed[chosen], rng, quantile_bins=quantile_bins
-        )
+        draw = _Draw(statistic, rng, quantile_bins=quantile_bins)
+        result[chosen] = _simulated(x[chosen], y[chosen], observed[chosen], draw)
     return np.asarray(np.clip(result, np.finfo(np.float64).tiny, 1.0))
 
 
-def _simulated(
-    x: Floats, y: Floats, observed: Floats, rng: np.random.Generator, *, quantile_bins: bool
-) -> Floats:
+class _Draw:
+    """Draws values of a statistic under no change."""
+
+    def __init__(
+        self, statistic: Statistic, rng: np.random.Generator, *, quantile_bins: bool
+    ) -> None:
+        self._statistic = statistic
+        self._rng = rng
+        self._sides = _quantile_sides if quantile_bins else _fixed_sides
+
+    def __call__(self, x: Floats, y: Floats, draws: int) -> Floats:
+        """Return (groups, draws) values."""
+        reference, current, cells = self._sides(x, y, draws, self._rng)
+        return self._statistic(reference, current, cells.astype(np.float64)[:, None, :])
+
+
+def _simulated(x: Floats, y: Floats, observed: Floats, draw: _Draw) -> Floats:
     """Return p-values by sequential draws; all groups take the first draws, few the rest."""
-    draw = _draw_quantile if quantile_bins else _draw_fixed
     bound = observed * (1 - 1e-12) - 1e-15  # equal up to rounding counts as equal
-    first = draw(x, y, _FIRST_DRAWS, rng)
+    first = draw(x, y, _FIRST_DRAWS)
     above = first >= bound[:, None]
     reached = above.sum(axis=1) >= _ENOUGH
     place = (np.cumsum(above, axis=1) >= _ENOUGH).argmax(axis=1) + 1
     result: Floats = _ENOUGH / place.astype(np.float64)
     for i in np.flatnonzero(~reached):
-        more = draw(x[i : i + 1], y[i : i + 1], DRAWS - _FIRST_DRAWS, rng)[0]
+        more = draw(x[i : i + 1], y[i : i + 1], DRAWS - _FIRST_DRAWS)[0]
         result[i] = _tail(np.concatenate([first[i], more]), observed[i], bound[i])
     return result
 
@@ -136,12 +156,11 @@ def _tail(draws: Floats, observed: float, bound: float) -> float:
     return min(gamma, (_FEW + 1) / (len(draws) + 1))
 
 
-def _draw_fixed(x: Floats, y: Floats, draws: int, rng: np.random.Generator) -> Floats:
-    """Return (groups, draws) values of smoothed PSI when all rows are permuted."""
+def _fixed_sides(x: Floats, y: Floats, draws: int, rng: np.random.Generator) -> _Sides:
+    """Return both sides when all rows are permuted."""
     pooled = np.rint(x + y)
     current = _split(pooled, np.rint(y.sum(axis=1)), draws, rng)
-    cells = (pooled > 0).astype(np.float64)[:, None, :]
-    return smoothed_psi(pooled[:, None, :] - current, current, cells)
+    return pooled[:, None, :] - current, current, pooled > 0
 
 
 def _split(pooled: Floats, size: Floats, draws: int, rng: np.random.Generator) -> Floats:
@@ -166,8 +185,8 @@ def _split(pooled: Floats, size: Floats, draws: int, rng: np.random.Generator) -
     return result
 
 
-def _draw_quantile(x: Floats, y: Floats, draws: int, rng: np.random.Generator) -> Floats:
-    """Return (groups, draws) values of smoothed PSI: missing permuted, the bins from the urn."""
+def _quantile_sides(x: Floats, y: Floats, draws: int, rng: np.random.Generator) -> _Sides:
+    """Return both sides when missing values are permuted and the bins come from the urn."""
     groups, cells = x.shape
     size = np.rint(y.sum(axis=1))
     pooled = np.rint(x[:, -1] + y[:, -1])
@@ -191,7 +210,7 @@ def _draw_quantile(x: Floats, y: Floats, draws: int, rng: np.random.Generator) -
     present = x[:, :-1].sum(axis=1, keepdims=True)
     factor = (x.sum(axis=1)[:, None] - reference[:, :, -1]) / np.where(present > 0, present, 1.0)
     reference[:, :, :-1] = x[:, None, :-1] * factor[:, :, None]
-    return smoothed_psi(reference, current, taking_part.astype(np.float64)[:, None, :])
+    return reference, current, taking_part
 
 
 def _balls(x: Floats, taking_part: NDArray[np.bool_]) -> Floats:

@@ -24,14 +24,9 @@ import numpy as np
 from pyflare_analysis.drift.bins import bin_counts, quantile_edges
 from pyflare_analysis.drift.columns import Feature, suitable_features
 from pyflare_analysis.drift.counts import count_rows
-from pyflare_analysis.drift.rows import Rows, read_features
-from pyflare_analysis.drift.sketch import (
-    CategorySketch,
-    NumberSketch,
-    Points,
-    merge_points,
-    thin,
-)
+from pyflare_analysis.drift.rows import Rows
+from pyflare_analysis.drift.sketch import Points, merge_points, thin
+from pyflare_analysis.drift.summary import Categories, Numbers, summarize_rows
 from pyflare_proto.errors import UsageError
 
 if TYPE_CHECKING:
@@ -163,32 +158,27 @@ def fit_profile(
             hint="two or more bins, of one value or more",
         )
     chosen = list(suitable_features(rows)[0] if features is None else features)
-    fits = {
-        feature.name: _NumberFit() if feature.kind == "numeric" else _CategoryFit()
-        for feature in chosen
-    }
-    stored, weight, squared = 0, 0.0, 0.0
-    for batch in read_features(rows, chosen, where=where, weighted=weighted):
-        stored += batch.rows
-        weight += batch.rows if batch.weights is None else batch.weights.sum()
-        squared += batch.rows if batch.weights is None else (batch.weights**2).sum()
-        for feature in chosen:
-            fits[feature.name].add(batch.values[feature.name], batch.weights)
-    columns = {
-        feature.name: fits[feature.name].finish(feature, num_bins, min_samples_per_bin)
-        for feature in chosen
-    }
+    summary = summarize_rows(rows, chosen, where=where, weighted=weighted)
+    columns: dict[str, ColumnProfile] = {}
+    for feature in chosen:
+        found = summary.features[feature.name]
+        if isinstance(found, Numbers):
+            columns[feature.name] = numeric_column(
+                feature, found.points, found.missing, num_bins, min_samples_per_bin
+            )
+        else:
+            columns[feature.name] = categorical_column(feature, found)
     profile = Profile(
         columns=columns,
-        rows=stored,
-        weight=float(weight),
-        weight_squared=float(squared),
+        rows=summary.rows,
+        weight=summary.weight,
+        weight_squared=summary.weight_squared,
         num_bins=num_bins,
         min_samples_per_bin=min_samples_per_bin,
         weighted=weighted,
         source=rows.url,
     )
-    estimated = [name for name, fit in fits.items() if not fit.exact]
+    estimated = [name for name, found in summary.features.items() if not found.exact]
     return _counted(profile, estimated, rows, where) if estimated else profile
 
 
@@ -210,36 +200,6 @@ def _counted(profile: Profile, names: list[str], rows: Rows, where: Expr | None)
     return replace(profile, columns=columns)
 
 
-class _NumberFit:
-    """Fits a numeric feature."""
-
-    def __init__(self) -> None:
-        self._sketch = NumberSketch()
-        self._missing = 0.0
-
-    @property
-    def exact(self) -> bool:
-        return self._sketch.exact
-
-    def add(self, values: object, weights: Floats | None) -> None:
-        import polars as pl
-
-        assert isinstance(values, pl.Series)  # noqa: S101 - what read_features yields
-        numbers = values.to_numpy()
-        if values.null_count():
-            there = ~np.isnan(numbers)
-            self._missing += (
-                values.null_count() if weights is None else float(weights[~there].sum())
-            )
-            numbers = numbers[there]
-            weights = None if weights is None else weights[there]
-        self._sketch.add(numbers, weights)
-
-    def finish(self, feature: Feature, num_bins: int, least: int) -> ColumnProfile:
-        points = self._sketch.points()
-        return numeric_column(feature, points, self._missing, num_bins, least)
-
-
 def numeric_column(
     feature: Feature, points: Points, missing: float, num_bins: int, least: int
 ) -> ColumnProfile:
@@ -249,77 +209,27 @@ def numeric_column(
     return ColumnProfile(feature, counts, edges, thin(points, SKETCH_POINTS))
 
 
-class _CategoryFit:
-    """Fits a categorical feature."""
-
-    def __init__(self) -> None:
-        self._sketch = CategorySketch()
-        self._missing = 0.0
-        self._present = 0.0
-        self._is_weighted = False
-
-    @property
-    def exact(self) -> bool:
-        return self._sketch.exact
-
-    def add(self, values: object, weights: Floats | None) -> None:
-        import polars as pl
-
-        assert isinstance(values, pl.Series)  # noqa: S101 - what read_features yields
-        missing = values.null_count()
-        if weights is None:
-            self._missing += missing
-            self._present += values.len() - missing
-        else:
-            gone = float(weights[values.is_null().to_numpy()].sum()) if missing else 0.0
-            self._missing += gone
-            self._present += float(weights.sum()) - gone
-            self._is_weighted = True
-        self._sketch.add(values, None, weights)
-
-    def finish(self, feature: Feature, num_bins: int, least: int) -> ColumnProfile:  # noqa: ARG002  # like _NumberFit
-        counted = self._sketch.counts()
-        known = dict(zip(counted["value"].to_list(), counted["count"].to_list(), strict=True))
-        exact = self.exact
-        return categorical_column(
-            feature,
-            known,
-            rest=max(self._present - sum(known.values()), 0.0),
-            missing=self._missing,
-            distinct=len(known) if exact else None,
-            singletons=float((counted["count"] == 1).sum())
-            if exact and not self._is_weighted
-            else None,
-        )
-
-
-def categorical_column(
-    feature: Feature,
-    known: dict[str, float],
-    *,
-    rest: float,
-    missing: float,
-    distinct: int | None,
-    singletons: float | None,
-) -> ColumnProfile:
+def categorical_column(feature: Feature, found: Categories) -> ColumnProfile:
     """Return the profile of a categorical feature.
 
     All categories are kept where there are at most 1,000, else those of at least 0.1 % of the rows.
     """
-    ordered = sorted(known.items(), key=lambda item: (-item[1], item[0]))
-    total = sum(known.values()) + rest
+    ordered = sorted(found.counts.items(), key=lambda item: (-item[1], item[0]))
+    total = sum(found.counts.values()) + found.rest
+    once = sum(count == 1 for count in found.counts.values())
+    distinct = len(ordered) if found.exact else None
     if len(ordered) > _MOST_CATEGORIES:
         ordered = [item for item in ordered if item[1] >= _LEAST_SHARE * total]
     kept = [count for _, count in ordered]
-    counts = np.array([*kept, max(total - sum(kept), 0.0), missing])
+    rest = 0.0 if len(kept) == distinct else max(total - sum(kept), 0.0)
     return ColumnProfile(
         feature,
-        counts,
+        np.array([*kept, rest, found.missing]),
         np.empty(0),
         Points(np.empty(0), np.empty(0)),
         tuple(name for name, _ in ordered),
         distinct,
-        singletons,
+        float(once) if found.exact and not found.weighted else None,
     )
 
 
@@ -372,13 +282,7 @@ def _merged(columns: list[ColumnProfile], like: Profile) -> ColumnProfile:
         for name, count in zip(column.categories, column.counts.tolist(), strict=False):
             known[name] = known.get(name, 0.0) + count
     rest = sum(float(c.counts[-2]) for c in columns)
-    alike = all(c.distinct == len(c.categories) for c in columns)
-    once = alike and all(c.singletons is not None for c in columns)
-    return categorical_column(
-        feature,
-        known,
-        rest=rest,
-        missing=missing,
-        distinct=len(known) if alike else None,
-        singletons=float(sum(count == 1 for count in known.values())) if once else None,
-    )
+    whole = all(c.distinct == len(c.categories) for c in columns)
+    weighted = any(c.singletons is None for c in columns)
+    merged = categorical_column(feature, Categories(known, rest, missing, weighted))
+    return merged if whole else replace(merged, distinct=None, singletons=None)

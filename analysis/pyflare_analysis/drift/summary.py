@@ -1,0 +1,151 @@
+"""What one pass over rows keeps of each feature: values as points, or categories with counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyflare_analysis.drift.rows import Rows, read_features
+from pyflare_analysis.drift.sketch import CategorySketch, NumberSketch, Points
+
+if TYPE_CHECKING:
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from pyflare_analysis.drift.columns import Feature
+    from pyflare_storage.expressions import Expr
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["Categories", "Numbers", "Summary", "summarize_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A numeric feature."""
+
+    points: Points
+    missing: float
+    """Weighted rows without a value."""
+    exact: bool
+    """Whether the points are the values; else see `sketch` for the error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Categories:
+    """A categorical feature."""
+
+    counts: dict[str, float]
+    """Weighted rows by category, most frequent first."""
+    rest: float
+    """Weighted rows of categories that were let go."""
+    missing: float
+    """Weighted rows without a value."""
+    weighted: bool
+    """Whether some row counted other than once."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether every category is there."""
+        return self.rest == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All features of some rows."""
+
+    features: dict[str, Numbers | Categories]
+    """By name."""
+    rows: int
+    """Rows as they are stored."""
+    weight: float
+    """Sum of the weights."""
+    weight_squared: float
+    """Sum of the squared weights."""
+
+    @property
+    def effective(self) -> float:
+        """Effective sample size, (sum w)^2 / sum w^2 (Kish 1965)."""
+        return self.weight**2 / self.weight_squared if self.weight_squared else 0.0
+
+
+class _NumberFit:
+    """Gathers a numeric feature."""
+
+    def __init__(self) -> None:
+        self._sketch = NumberSketch()
+        self._missing = 0.0
+
+    def add(self, values: pl.Series, weights: Floats | None) -> None:
+        numbers = values.to_numpy()  # null becomes NaN
+        if values.null_count():
+            there = ~np.isnan(numbers)
+            gone = values.null_count() if weights is None else weights[~there].sum()
+            self._missing += float(gone)
+            numbers = numbers[there]
+            weights = None if weights is None else weights[there]
+        self._sketch.add(numbers, weights)
+
+    def finish(self) -> Numbers:
+        points = self._sketch.points()
+        return Numbers(points, self._missing, self._sketch.exact)
+
+
+class _CategoryFit:
+    """Gathers a categorical feature."""
+
+    def __init__(self) -> None:
+        self._sketch = CategorySketch()
+        self._missing = 0.0
+        self._present = 0.0
+        self._weighted = False
+
+    def add(self, values: pl.Series, weights: Floats | None) -> None:
+        missing, total = float(values.null_count()), float(values.len())
+        if weights is not None:
+            missing = float(weights[values.is_null().to_numpy()].sum()) if missing else 0.0
+            total = float(weights.sum())
+            self._weighted = True
+        self._missing += missing
+        self._present += total - missing
+        self._sketch.add(values, None, weights)
+
+    def finish(self) -> Categories:
+        counted = self._sketch.counts()
+        known = dict(zip(counted["value"].to_list(), counted["count"].to_list(), strict=True))
+        # Sums of weights differ by rounding; a rest there is only where some were let go.
+        rest = 0.0 if self._sketch.exact else max(self._present - sum(known.values()), 0.0)
+        return Categories(known, rest, self._missing, self._weighted)
+
+
+def summarize_rows(
+    rows: Rows,
+    features: Sequence[Feature],
+    *,
+    where: Expr | None = None,
+    weighted: bool = True,
+) -> Summary:
+    """Summarise rows in one pass and bounded memory.
+
+    Args:
+        rows: a source or a frame.
+        features: what to keep.
+        where: the rows that count; all when None.
+        weighted: count rows 1/sampling_probability times, where there is that column.
+
+    Raises:
+        SchemaError: a column that is not there or of another type.
+        ExpressionError: an unknown column in `where`.
+    """
+    fits = {f.name: _NumberFit() if f.kind == "numeric" else _CategoryFit() for f in features}
+    stored, weight, squared = 0, 0.0, 0.0
+    for batch in read_features(rows, features, where=where, weighted=weighted):
+        stored += batch.rows
+        weight += batch.rows if batch.weights is None else float(batch.weights.sum())
+        squared += batch.rows if batch.weights is None else float((batch.weights**2).sum())
+        for feature in features:
+            fits[feature.name].add(batch.values[feature.name], batch.weights)
+    return Summary({name: fit.finish() for name, fit in fits.items()}, stored, weight, squared)
