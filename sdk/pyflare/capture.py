@@ -48,10 +48,13 @@ class CaptureConfig:
         limit = self.max_chars
         if self.mask is None:
             if type(value) is str:
-                return value if len(value) <= limit else value[:limit] + _CUT
-            return write(value, limit)
-        seen = limit + _MARGIN
-        return self.masked(value[:seen] if type(value) is str else write(value, seen))
+                text = value if len(value) <= limit else value[:limit] + _CUT
+            else:
+                text = write(value, limit)
+        else:
+            seen = limit + _MARGIN
+            text = self.masked(value[:seen] if type(value) is str else write(value, seen))
+        return text if text.isascii() else _unicode(text)
 
     def masked(self, text: str) -> str:
         """Return `text` as the mask leaves it, cut to `max_chars`."""
@@ -61,6 +64,15 @@ class CaptureConfig:
             except Exception:  # noqa: BLE001 - the mask is the application's own code
                 return WITHHELD
         return text if len(text) <= self.max_chars else text[: self.max_chars] + _CUT
+
+
+def _unicode(text: str) -> str:
+    """Return `text` without lone surrogates, which no message can carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace").decode()
+    return text
 
 
 def write(value: object, max_chars: int) -> str:

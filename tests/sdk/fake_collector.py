@@ -101,6 +101,7 @@ class FakeCollector:
                 collector.times.append(time.monotonic())
                 collector.seen_headers.append({k.lower(): v for k, v in self.headers.items()})
                 if collector.hang_seconds and collector.stopping.wait(collector.hang_seconds):
+                    self.close_connection = True
                     return
                 answer = ExportTraceServiceResponse()
                 if collector.status == 200:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import netrc  # noqa: F401 - see _PRELOADED
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from pyflare._version import __version__
 from pyflare.delivery.outcome import Outcome
 from pyflare.settings import Target
-
-if TYPE_CHECKING:
-    import requests
 
 __all__ = ["HttpSender"]
 
@@ -27,6 +26,9 @@ _HINTS = {
     405: "nothing takes spans at this path",
 }
 _MAX_ANSWER_BYTES = 65_536
+# What requests and sockets would import with the first request, in the sender's thread:
+# a process forked during an import waits for ever for the lock of that module.
+_PRELOADED = codecs.lookup("idna"), requests
 
 
 class HttpSender:
@@ -56,8 +58,6 @@ class HttpSender:
 
     def send(self, body: bytes, timeout_seconds: float) -> Outcome:
         """Make one attempt to send a packed request; never raises."""
-        import requests
-
         try:
             return self._post(body, timeout_seconds)
         except requests.exceptions.InvalidURL as error:
@@ -95,8 +95,6 @@ class HttpSender:
             return Outcome("refused", f"{reason}: {hint}" if hint else reason)
 
     def _open(self) -> requests.Session:
-        import requests
-
         session = requests.Session()
         if "authorization" in self._headers:
             session.auth = lambda request: request  # or a .netrc of the machine would replace it
