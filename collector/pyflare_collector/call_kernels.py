@@ -224,14 +224,29 @@ def _same_model(ring: NDArray[np.int64], a: int, b: int) -> bool:
 
 
 @helper
+def _says_nothing(ring: NDArray[np.int64], a: int) -> bool:
+    """Tell whether a call has neither a response id nor tokens."""
+    return bool((ring[a, RESPONSE0] & 1) == 0 and ring[a, INPUT] < 0 and ring[a, OUTPUT] < 0)
+
+
+@helper
+def _names_no_model(ring: NDArray[np.int64], a: int) -> bool:
+    return bool(ring[a, MODEL0] == 0 and ring[a, MODEL1] == 0 and ring[a, MODEL2] == 0)
+
+
+@helper
 def _is_told_twice(ring: NDArray[np.int64], a: int, b: int) -> bool:
     """Tell whether a call and one of its ancestors (slots) tell the same call.
 
     Hashes of response ids are odd; 0 is none, and other even words are made up.
     """
+    if ring[a, SCOPE] == ring[b, SCOPE]:
+        return False
+    if _says_nothing(ring, a) or _says_nothing(ring, b):
+        same = _same_model(ring, a, b)
+        return same or _names_no_model(ring, a) or _names_no_model(ring, b)
     return (
-        ring[a, SCOPE] != ring[b, SCOPE]
-        and ((ring[a, RESPONSE0] & 1) == 0 or (ring[b, RESPONSE0] & 1) == 0)
+        ((ring[a, RESPONSE0] & 1) == 0 or (ring[b, RESPONSE0] & 1) == 0)
         and ring[a, INPUT] == ring[b, INPUT]
         and ring[a, OUTPUT] == ring[b, OUTPUT]
         and _same_model(ring, a, b)

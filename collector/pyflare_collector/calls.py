@@ -9,14 +9,18 @@ doubles the cost. The rules, which no convention states and real payloads show:
   one trace or in two.
 - Where one of two spans has no response id: different scopes, one an ancestor of the
   other, the same model and the same tokens is one call.
+- One of two that has neither a response id nor tokens says nothing that another call
+  would: different scopes, one an ancestor of the other, the same model (or none) is one
+  call.
 - Failed calls, which have neither response id nor tokens: different scopes, the same
   parent, the same model, at overlapping times is one call.
 - Two spans of one scope are two calls, whatever their ids: test servers repeat ids.
 
-Of tellings that are connected by these rules, those of one scope are kept: of the
-scope with the most of them (a scope that tells two calls is not thrown away for one
-that tells one), then with usage, first hand, with cache tokens, with content, the
-earliest. The others get the cost status `duplicate` and no cost.
+Of tellings that are connected by these rules, those of one scope are kept: of a scope
+with usage, then of the one with the most of them (a scope that tells two calls is not
+thrown away for one that tells one), then with usage on most, first hand, with cache
+tokens, with content, the earliest. The others get the cost status `duplicate` and no
+cost.
 
 `mark_duplicate_calls` settles a table; `RecentCalls` tables that arrive one after
 another, where what was written first stays.
@@ -306,7 +310,10 @@ def _best_scopes(
     group, scope = group[starts], scope[starts]
     # A scope that was marked before gives way: its cost is gone.
     rank = np.lexsort(
-        (span, since, *(-sums[:, i] for i in (4, 3, 2, 1)), -count, sums[:, 0], group)
+        (
+            *(span, since, -sums[:, 4], -sums[:, 3], -sums[:, 2], -sums[:, 1]),
+            *(-count, sums[:, 1] == 0, sums[:, 0], group),
+        )
     )
     winners, at = np.unique(group[rank], return_index=True)
     result: NDArray[np.int64] = scope[rank[at]][np.searchsorted(winners, groups)]

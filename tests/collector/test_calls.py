@@ -248,6 +248,36 @@ CASES: dict[str, tuple[list[dict[str, Any]], set[int]]] = {
         ],
         {2},
     ),
+    "a function without usage around a call": (
+        [
+            call(1, "sdk", trace=9, parent=2, response_id="r"),
+            call(2, "wrapper", trace=9, input_tokens=None, output_tokens=None, input="hi"),
+        ],
+        {1},
+    ),
+    "a function without usage or model around two calls": (
+        [
+            call(1, "sdk", trace=9, parent=3, response_id="r"),
+            call(2, "sdk", trace=9, parent=3, response_id="s"),
+            call(3, "wrapper", trace=9, input_tokens=None, output_tokens=None, model=None),
+        ],
+        {1, 2},
+    ),
+    "a function without usage around a call of another model": (
+        [
+            call(1, "sdk", trace=9, parent=2, response_id="r", model="gpt-4o-mini"),
+            call(2, "wrapper", trace=9, input_tokens=None, output_tokens=None),
+        ],
+        {1, 2},
+    ),
+    "a call with usage around two without": (
+        [
+            call(1, "sdk", trace=9, parent=3, input_tokens=None, output_tokens=None),
+            call(2, "sdk", trace=9, parent=3, input_tokens=None, output_tokens=None),
+            call(3, "wrapper", trace=9, response_id="r"),
+        ],
+        {3},
+    ),
     "failed calls beside each other": (
         [failed(1, "sdk", parent=3), failed(2, "wrapper", parent=3, input="hi")],
         {2},
