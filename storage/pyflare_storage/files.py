@@ -126,9 +126,10 @@ def readable(location: Location, paths: Sequence[str]) -> Iterator[None]:
     except (pl.exceptions.ComputeError, pl.exceptions.SchemaError, OSError) as error:
         if location.remote:
             _raise_remote(location, error)
-        culprit, reason = _damaged(location.format, paths) or (location.url, _first_line(error))
-        if culprit == location.url and location.format == "parquet":
+        found = _damaged(location.format, paths)
+        if found is None and location.format == "parquet":
             raise  # every file reads well: the fault is not in the data
+        culprit, reason = found or (location.url, _first_line(error))
         raise InvalidDataError(
             f"cannot read {culprit}: {reason}",
             hint=f"move it out of the way and ask again: mv '{culprit}' '{culprit}.damaged'",
