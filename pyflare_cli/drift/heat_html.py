@@ -44,12 +44,12 @@ dd { margin: 0; }
 
 def heat_html(heat: HeatMap) -> str:
     """Return the report as an HTML document."""
-    first, second = headline(heat)
+    _, second = headline(heat)
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>Drift: {escape(second)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
-        f"<h1>Drift: {escape(second)}</h1>\n<p>{escape(first)}</p>",
+        f"<title>{escape(second)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
+        "<h1>Drift report</h1>",
         f'<div class="wide">\n{heat_svg(heat)}</div>',
         *_movers(heat),
         *_cells(heat),

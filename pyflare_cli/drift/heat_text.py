@@ -86,7 +86,7 @@ def heat_lines(heat: HeatMap, terminal: Terminal) -> Iterator[str]:
     size = max(1, math.ceil(len(heat.windows) / places))
     count = math.ceil(len(heat.windows) / size)
     step = max(1, min(3, places // max(count, 1)))
-    yield from _axis(heat, labels, step, size)
+    yield from _axis(heat, labels, step, size, room)
     for row in rows:
         marks = [heat.mark(cell) for cell in grouped(row.cells, places)]
         cells = "".join(
@@ -118,7 +118,7 @@ def _tail(row: HeatRow) -> str:
     return f"  {worst.psi:5.2f}  {clip(printable(worst.moved or ''), _TAIL_WIDTH - 9)}"
 
 
-def _axis(heat: HeatMap, labels: int, step: int, size: int) -> Iterator[str]:
+def _axis(heat: HeatMap, labels: int, step: int, size: int, room: int) -> Iterator[str]:
     """Yield the labels of the windows, as many as fit, over where they start."""
     if not heat.windows:
         return
@@ -126,7 +126,8 @@ def _axis(heat: HeatMap, labels: int, step: int, size: int) -> Iterator[str]:
     line = ""
     for place in range(math.ceil(len(heat.windows) / size)):
         label = short_label(heat.windows[place * size].start_ns, length, heat.timezone)
-        if not line or len(line) + 2 <= place * step:
+        fits = place * step + len(label) <= room
+        if fits and (not line or len(line) + 2 <= place * step):
             line = line.ljust(place * step) + label
     yield f"{' ' * labels}  {line}"
 
