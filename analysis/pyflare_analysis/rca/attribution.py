@@ -1,0 +1,341 @@
+"""Where a change between two periods comes from: slices that got worse, or that grew.
+
+Example:
+    >>> change = attribute_spans(source, "error_rate", before=(t0, t1), after=(t1, t2))
+    >>> for cause in change.causes:
+    ...     print(dict(cause.definition), cause.explanatory_power, cause.before, cause.after)
+    {'model': 'gpt-4o-2024-08-06'} 0.97 0.015 0.3
+
+The change of a ratio is split exactly (Kitagawa 1955, J. Am. Stat. Assoc. 50:1168-1194): with
+the share w of a slice in the count, its rate r, and the overall rate R, all before (0) and
+after (1),
+
+    rate_effect = (w0 + w1)/2 (r1 - r0)
+    mix_effect  = (w1 - w0) ((r0 + r1)/2 - (R0 + R1)/2)
+
+and the two, summed over slices that divide all rows, are R1 - R0. A total has no mix: its
+rate_effect is what it is beyond what was expected. Explanatory power and surprise are those of
+Adtributor (Bhagwan et al., NSDI 2014), of any combination of values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflare_analysis.rca.change_leaves import Leaves
+from pyflare_analysis.rca.change_search import ChangedSlice, find_changed, leaf_evidence
+from pyflare_analysis.rca.coded import Label
+from pyflare_proto.errors import NotEnoughDataError, UsageError
+
+__all__ = ["Attribution", "AttributionConfig", "ChangeCause", "explain"]
+
+MIX_SHARE = 0.3
+"""Share of the change from which on moved traffic is looked at as a cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttributionConfig:
+    """How causes are looked for.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+
+    depth: int = 3
+    """Conditions that a cause combines at most, 1 to 3."""
+    limit: int = 5
+    """Causes at most."""
+    min_power: float = 0.1
+    """Share of the change that a cause explains at least."""
+    weighted: bool = True
+    """Count sampled rows 1/sampling_probability each."""
+    bins: int = 5
+    """Bins of numbers, between quantiles."""
+    timezone: str = "UTC"
+    """IANA name, of hours and weekdays."""
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("depth", 1 <= self.depth <= 3, "1 to 3"),
+            ("limit", self.limit >= 1, "1 or more"),
+            ("min_power", 0 <= self.min_power < 1, "from 0 to below 1"),
+            ("bins", 2 <= self.bins <= 100, "2 to 100"),
+        )
+        for name, good, range_ in checks:
+            if not good:
+                flag = name.replace("_", "-")
+                raise UsageError(
+                    f"--{flag} is {getattr(self, name)}", hint=f"--{flag} takes {range_}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeCause:
+    """One slice that the change comes from."""
+
+    definition: Mapping[str, Label]
+    explanatory_power: float
+    """Share of the change that the slice carries: its two effects over the change."""
+    surprise: float
+    """Jensen-Shannon term of its share of the value before and after, nats."""
+    before: float | None
+    """Its rate before, or its expected total; null where it did not exist."""
+    after: float | None
+    mix_effect: float
+    """Change by its share of the count, in the unit of the measure."""
+    rate_effect: float
+    """Change by its own rate."""
+    kind: str
+    """rate: it got worse or better; mix: it grew or shrank."""
+    evidence: float
+    """Logarithm of the odds that it changed, nats; see `change_search`."""
+    before_count: float
+    after_count: float
+    """Counts that its rates are out of; exposures of a total."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the cause as it stands in JSON."""
+        return {
+            "slice": dict(self.definition),
+            "explanatory_power": self.explanatory_power,
+            "surprise": self.surprise,
+            "before": self.before,
+            "after": self.after,
+            "mix_effect": self.mix_effect,
+            "rate_effect": self.rate_effect,
+            "kind": self.kind,
+            "evidence": self.evidence,
+            "before_count": self.before_count,
+            "after_count": self.after_count,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """A change, and where it comes from."""
+
+    measure: str
+    unit: str
+    ratio: bool
+    """Whether the measure is a ratio; else it is a total."""
+    before: float
+    """The measure before; of a total what the period before lets expect."""
+    after: float
+    mix_effect: float
+    """Part of the change by moved traffic, over the finest slices looked at."""
+    rate_effect: float
+    """Part of the change by rates within them."""
+    before_rows: int
+    after_rows: int
+    dimensions: tuple[str, ...]
+    """Dimensions that causes were looked for in."""
+    causes: tuple[ChangeCause, ...]
+    """The most probable first."""
+
+    @property
+    def change(self) -> float:
+        """After minus before."""
+        return self.after - self.before
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the answer as it stands in JSON."""
+        return {
+            "measure": self.measure,
+            "unit": self.unit or None,
+            "ratio": self.ratio,
+            "before": self.before,
+            "after": self.after,
+            "change": self.change,
+            "change_percentage": 100 * self.change / abs(self.before) if self.before else None,
+            "mix_effect": self.mix_effect,
+            "rate_effect": self.rate_effect,
+            "before_rows": self.before_rows,
+            "after_rows": self.after_rows,
+            "dimensions": list(self.dimensions),
+            "causes": [cause.to_dict() for cause in self.causes],
+        }
+
+
+def explain(
+    leaves: Leaves, config: AttributionConfig, *, measure: str, unit: str, ratio: bool
+) -> Attribution:
+    """Return where the change between the two periods of leaves comes from.
+
+    Args:
+        leaves: the leaves; of a total, `count` holds the exposure of the whole, (2, 1).
+        config: how to look.
+        measure: name of what changed.
+        unit: its unit.
+        ratio: whether it is value over count, or the value itself.
+
+    Raises:
+        NotEnoughDataError: a period is empty, or there is nothing to explain.
+    """
+    split = _Split(leaves, ratio=ratio)
+    found: list[tuple[str, ChangedSlice]] = []
+    if split.change:
+        rates = find_changed(
+            leaves, split.rate_evidence(), depth=config.depth, most=4 * config.limit
+        )
+        found = [("rate", item) for item in rates]
+        if ratio and split.mix_total / split.change >= MIX_SHARE:
+            mixes = find_changed(
+                leaves, split.mix_evidence(), depth=config.depth, most=4 * config.limit
+            )
+            moved = [("mix", item) for item in mixes]
+            first = abs(split.mix_total) > abs(split.rate_total)
+            found = [*moved, *found] if first else [*found, *moved]
+    causes = _kept(split, found, config.min_power)
+    return Attribution(
+        measure=measure,
+        unit=unit,
+        ratio=ratio,
+        before=split.before,
+        after=split.after,
+        mix_effect=split.mix_total,
+        rate_effect=split.rate_total,
+        before_rows=int(leaves.rows[0]),
+        after_rows=int(leaves.rows[1]),
+        dimensions=tuple(dimension.name for dimension in leaves.dimensions),
+        causes=tuple(causes[: config.limit]),
+    )
+
+
+def _kept(
+    split: _Split, found: Sequence[tuple[str, ChangedSlice]], min_power: float
+) -> list[ChangeCause]:
+    """Return the causes that explain enough beyond the causes before them."""
+    explained = np.zeros(split.size, np.bool_)
+    seen: set[tuple[tuple[int, int], ...]] = set()
+    result = []
+    for kind, item in found:
+        if item.codes not in seen and split.power(kind, item.leaves & ~explained) >= min_power:
+            seen.add(item.codes)
+            explained |= item.leaves
+            result.append(split.cause(kind, item))
+    return result
+
+
+class _Split:
+    """The change of leaves, and of sums of them, in its parts."""
+
+    def __init__(self, leaves: Leaves, *, ratio: bool) -> None:
+        self._leaves = leaves
+        self._ratio = ratio
+        self._value = leaves.value
+        self._count = leaves.count
+        self._totals = leaves.value.sum(axis=1)
+        exposure = leaves.count if leaves.count.shape[1] == 1 else leaves.count.sum(axis=1)
+        self._whole = np.asarray(exposure, dtype=np.float64).reshape(2)
+        for name, rows, whole in zip(("before", "after"), leaves.rows, self._whole, strict=True):
+            if not rows or whole <= 0:
+                raise NotEnoughDataError(
+                    f"nothing to compare: no rows {name} the change",
+                    hint="check the times: --since, --until, --at and the baseline's",
+                )
+        if ratio:
+            self.before, self.after = (float(x) for x in self._totals / self._whole)
+        else:
+            # What the exposure after the change lets expect of the period before.
+            self.before = float(self._totals[0] * self._whole[1] / self._whole[0])
+            self.after = float(self._totals[1])
+        self.change = self.after - self.before
+        mix, rate = self._effects(self._value, self._exposures(np.ones(self._value.shape[1])))
+        self.mix_total, self.rate_total = float(mix.sum()), float(rate.sum())
+
+    def _exposures(self, members: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (2, k) what the values of leaves are out of."""
+        if self._ratio:
+            return self._count
+        return self._whole[:, None] * np.ones_like(members)
+
+    def _effects(
+        self, value: NDArray[np.float64], count: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return mix and rate effect of slices, from (2, k) sums each."""
+        if not self._ratio:
+            expected = value[0] * self._whole[1] / self._whole[0]
+            return np.zeros_like(expected), value[1] - expected
+        share = count / self._whole[:, None]
+        rate = np.divide(value, count, out=np.zeros_like(value), where=count > 0)
+        # A slice that exists in one period only has the rate of that period in both.
+        rate[0] = np.where(count[0] > 0, rate[0], rate[1])
+        rate[1] = np.where(count[1] > 0, rate[1], rate[0])
+        usual = (self.before + self.after) / 2
+        mix = (share[1] - share[0]) * (rate.mean(axis=0) - usual)
+        return mix, share.mean(axis=0) * (rate[1] - rate[0])
+
+    def rate_evidence(self) -> NDArray[np.float64]:
+        """Return the evidence that the rate of each leaf changed the way of the whole."""
+        # A sum of values of spread E[x^2] is worth as many events as values / (E[x^2] / E[x]).
+        total = float(self._value.sum())
+        scale = float(self._leaves.square.sum()) / total if total > 0 else 1.0
+        events = np.maximum(self._value, 0.0) / (scale or 1.0)
+        exposure = self._exposures(np.ones(events.shape[1]))
+        rising = np.full(events.shape[1], self.change > 0)
+        if not events[0].sum():
+            # Nothing at all before: compare with half an event over the whole.
+            events = events + 0.5 * exposure / self._whole[:, None] * np.array([[1.0], [0.0]])
+        return leaf_evidence(events[0], exposure[0], events[1], exposure[1], rising)
+
+    def mix_evidence(self) -> NDArray[np.float64]:
+        """Return the evidence that the share of each leaf changed in the way of the whole."""
+        value, count = self._value.sum(axis=0), self._count.sum(axis=0)
+        rate = np.divide(value, count, out=np.zeros_like(value), where=count > 0)
+        rising = (rate - (self.before + self.after) / 2) * self.change > 0
+        whole = np.broadcast_to(self._whole[:, None], self._count.shape)
+        return leaf_evidence(self._count[0], whole[0], self._count[1], whole[1], rising)
+
+    @property
+    def size(self) -> int:
+        """Number of leaves."""
+        return int(self._value.shape[1])
+
+    def _sums(self, members: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return value and count of some leaves together, (2, 1) each."""
+        value = self._value[:, members].sum(axis=1, keepdims=True)
+        if not self._ratio:
+            return value, self._whole[:, None]
+        return value, self._count[:, members].sum(axis=1, keepdims=True)
+
+    def power(self, kind: str, members: NDArray[np.bool_]) -> float:
+        """Return the share of the change that some leaves carry by mix or by rate."""
+        if not members.any():
+            return 0.0
+        mix, rate = self._effects(*self._sums(members))
+        return float((mix if kind == "mix" else rate)[0]) / self.change
+
+    def cause(self, kind: str, item: ChangedSlice) -> ChangeCause:
+        """Return what a slice that changed carries."""
+        value, count = self._sums(item.leaves)
+        mix, rate = (float(effect[0]) for effect in self._effects(value, count))
+        shown = value[:, 0] / np.where(count[:, 0] > 0, count[:, 0], np.nan)
+        if not self._ratio:
+            shown = np.array([value[0, 0] * self._whole[1] / self._whole[0], value[1, 0]])
+        dimensions = self._leaves.dimensions
+        return ChangeCause(
+            definition={
+                dimensions[position].name: dimensions[position].label(code, code)
+                for position, code in item.codes
+            },
+            explanatory_power=(mix + rate) / self.change,
+            surprise=_surprise(*(value[:, 0] / np.where(self._totals > 0, self._totals, 1.0))),
+            before=None if np.isnan(shown[0]) else float(shown[0]),
+            after=None if np.isnan(shown[1]) else float(shown[1]),
+            mix_effect=mix,
+            rate_effect=rate,
+            kind=kind,
+            evidence=item.evidence,
+            before_count=float(count[0, 0]),
+            after_count=float(count[1, 0]),
+        )
+
+
+def _surprise(p: float, q: float) -> float:
+    """Return 0.5 (p ln 2p/(p+q) + q ln 2q/(p+q)), the term of Adtributor."""
+    p, q = max(float(p), 0.0), max(float(q), 0.0)
+    return 0.5 * sum(x * float(np.log(2 * x / (p + q))) for x in (p, q) if x > 0)
