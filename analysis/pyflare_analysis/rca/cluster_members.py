@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from pyflare_analysis.rca.cluster_forms import KEYS
+from pyflare_analysis.rca.failure_rows import Window
 
 __all__ = ["ClusterFacts", "ClusterMembers"]
 
@@ -60,15 +61,16 @@ class ClusterMembers:
     """Adds up the failures of each cluster.
 
     Args:
-        split_ns: where the recent part begins; None without times.
+        window: the recent part; what follows it is neither recent nor before. None without
+            times.
         keep: latest members and traces to keep of each cluster; all when None.
         example_forms: forms to keep a message of: `cluster`, the columns of `KEYS`, `count`.
     """
 
     def __init__(
-        self, *, split_ns: int | None, keep: int | None, example_forms: pl.DataFrame
+        self, *, window: Window | None, keep: int | None, example_forms: pl.DataFrame
     ) -> None:
-        self._split_ns = split_ns
+        self._window = window
         self._keep = keep
         self._example_forms = example_forms
         self._figures: list[pl.DataFrame] = []
@@ -120,17 +122,19 @@ class ClusterMembers:
 
     def _sums(self, rows: pl.DataFrame) -> pl.DataFrame:
         weight = pl.col("weight")
-        recent = pl.lit(False) if self._split_ns is None else pl.col("time_ns") >= self._split_ns
-        late = recent.fill_null(False)
+        time = pl.col("time_ns")
+        start, end = self._window or (0, 0)
+        recent = ((time >= start) & (time < end)).fill_null(value=False)
+        before = (time < start).fill_null(value=True)
         return rows.group_by("cluster").agg(
             pl.len().cast(pl.Int64).alias("stored"),
             weight.sum(),
             pl.col("time_ns").min().alias("first_ns"),
             pl.col("time_ns").max().alias("last_ns"),
-            weight.filter(~late).sum().alias("before"),
-            (weight**2).filter(~late).sum().alias("before_squares"),
-            weight.filter(late).sum().alias("recent"),
-            (weight**2).filter(late).sum().alias("recent_squares"),
+            weight.filter(before).sum().alias("before"),
+            (weight**2).filter(before).sum().alias("before_squares"),
+            weight.filter(recent).sum().alias("recent"),
+            (weight**2).filter(recent).sum().alias("recent_squares"),
         )
 
     def _add_latest(self, column: str, rows: pl.DataFrame) -> None:

@@ -31,6 +31,7 @@ from pyflare_analysis.rca.failure_rows import (
     RecordRows,
     SpanRows,
     TableRows,
+    Window,
 )
 from pyflare_analysis.rca.masks import WILDCARD
 from pyflare_analysis.rca.templates import FREE_TEXT, TemplateOptions
@@ -64,9 +65,9 @@ class FailureClustererConfig:
 
     templates: TemplateOptions = field(default_factory=TemplateOptions)
     """Limits of the rules that find templates."""
-    recent: float = 0.25
-    """Recent part that is compared with what was before: a share of the time in (0, 1), or
-    nanoseconds."""
+    recent: float | Window = 0.25
+    """Recent part that is compared with what was before: a share of the time in (0, 1), a
+    length in nanoseconds, or a window (start and end, nanoseconds since 1970)."""
     level: float = 0.95
     """Confidence of the interval of the growth; 1 - level is the false discovery rate."""
     max_members: int | None = 20
@@ -234,7 +235,7 @@ class FailureClusterer:
         assignment = Assignment(forms, self.config.templates, self.registry)
         exposure = rows.exposure(self.config.recent)
         members = ClusterMembers(
-            split_ns=None if exposure is None else exposure.split_ns,
+            window=None if exposure is None else (exposure.split_ns, exposure.end_ns),
             keep=self.config.max_members,
             example_forms=assignment.example_forms,
         )

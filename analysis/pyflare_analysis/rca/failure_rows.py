@@ -7,16 +7,17 @@ only one is held at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
 
 from pyflare_analysis.calls import FAILED
+from pyflare_analysis.rca.dimensions import model_condition
 from pyflare_analysis.rca.stacktraces import frame_lines, span_stack_traces
 from pyflare_proto.errors import NotEnoughDataError, SchemaError, nearest
 from pyflare_storage.aggregates import Aggregate, Count, Max, Min
-from pyflare_storage.expressions import Timestamp, all_of, col
+from pyflare_storage.expressions import Expr, Timestamp, all_of, col
 
 if TYPE_CHECKING:
     from pyflare_storage.filters import Filters
@@ -42,6 +43,9 @@ SCHEMA = {
     "frames": pl.String(),
 }
 """Columns of a batch; `frames` holds the lines of frames of the stack trace."""
+
+Window = tuple[int, int]
+"""First nanosecond since 1970 that counts, and the first that counts no more."""
 
 _MANY_SPANS = 300
 """Spans without a failure that bound the failure rate at 1 % (rule of three: 3/n at 95 %)."""
@@ -73,6 +77,8 @@ class Exposure:
 
     split_ns: int
     """Where the recent part begins, nanoseconds since 1970."""
+    end_ns: int
+    """Where it ends: the first nanosecond that counts no more."""
     before: float
     """Spans before, or nanoseconds where only the failures themselves are known."""
     recent: float
@@ -91,12 +97,12 @@ class FailureRows(Protocol):
     def batches(self) -> Iterator[pl.DataFrame]:
         """Yield the failures in batches of the columns of `SCHEMA`."""
 
-    def exposure(self, recent: float) -> Exposure | None:
+    def exposure(self, recent: float | Window) -> Exposure | None:
         """Return what to compare a recent part with; None without times.
 
         Args:
-            recent: length of the recent part: a share of the whole time in (0, 1), or
-                nanoseconds.
+            recent: the recent part: a share of the whole time in (0, 1), a length in
+                nanoseconds, or a window.
         """
 
 
@@ -130,7 +136,7 @@ class RecordRows:
         if self._frame.height:
             yield self._frame
 
-    def exposure(self, recent: float) -> Exposure | None:
+    def exposure(self, recent: float | Window) -> Exposure | None:
         """Return the lengths of time before and after the split."""
         times = self._frame["time_ns"]
         if times.null_count():
@@ -156,7 +162,7 @@ class SpanRows:
         self, source: Source, filters: Filters | None = None, *, weighted: bool = True
     ) -> None:
         self._source = source
-        self._where = filters.to_expr() if filters is not None else None
+        self._where = None if filters is None else span_condition(source, filters)
         self._weighted = weighted
         figures: dict[str, Aggregate] = {
             "spans": Count(weighted=weighted),
@@ -216,15 +222,27 @@ class SpanRows:
                 traces.alias("frames"),
             ).cast(SCHEMA)  # type: ignore[arg-type]  # a mapping of names to types
 
-    def exposure(self, recent: float) -> Exposure | None:
+    def exposure(self, recent: float | Window) -> Exposure | None:
         """Return the spans before and after the split."""
         if self._first is None or self._last <= self._first:
             return None
-        split = _split(self._first, self._last, recent)
-        late = col("start_time") >= Timestamp(split)
-        figures: dict[str, Aggregate] = {"recent": Count(where=late, weighted=self._weighted)}
-        after = float(self._source.aggregate(figures, where=self._where).item())
-        return Exposure(split, self._spans - after, after, "spans")
+        split, end = _window(self._first, self._last, recent)
+        time = col("start_time")
+        late = (time >= Timestamp(split)) & (time < Timestamp(end))
+        figures: dict[str, Aggregate] = {
+            "before": Count(where=time < Timestamp(split), weighted=self._weighted),
+            "recent": Count(where=late, weighted=self._weighted),
+        }
+        before, after = self._source.aggregate(figures, where=self._where).row(0)
+        return Exposure(split, end, float(before), float(after), "spans")
+
+
+def span_condition(source: Source, filters: Filters) -> Expr | None:
+    """Return the filters as a condition; a model takes the failed calls in that asked for it."""
+    others = replace(filters, model=()).to_expr()
+    if not filters.model:
+        return others
+    return all_of([others, model_condition(source, filters.model, others)])
 
 
 class TableRows:
@@ -323,7 +341,7 @@ class TableRows:
             )
         return values.dt.cast_time_unit("ns").to_physical()
 
-    def exposure(self, recent: float) -> Exposure | None:
+    def exposure(self, recent: float | Window) -> Exposure | None:
         """Return the lengths of time before and after the split."""
         name = self._optional["time_ns"]
         if name is None:
@@ -340,13 +358,17 @@ def _bounds(times: pl.Series) -> tuple[int, int]:
     return int(values.min()), int(values.max())
 
 
-def _split(first: int, last: int, recent: float) -> int:
+def _window(first: int, last: int, recent: float | Window) -> Window:
+    """Return the recent part of the times from `first` to `last`."""
+    if isinstance(recent, tuple):
+        return recent
     length = int((last - first) * recent) if 0 < recent < 1 else int(recent)
-    return max(first, last - length)
+    return max(first, last - length), last + 1
 
 
-def _time_exposure(first: int, last: int, recent: float) -> Exposure | None:
+def _time_exposure(first: int, last: int, recent: float | Window) -> Exposure | None:
     if last <= first:
         return None
-    split = _split(first, last, recent)
-    return Exposure(split, float(split - first), float(last - split), "time")
+    split, end = _window(first, last, recent)
+    before = min(split, last) - first
+    return Exposure(split, end, float(max(0, before)), float(end - split), "time")
