@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from pyflare_analysis.calls import CALL, FAILED
+from pyflare_analysis.calls import CALL, FAILED, SAMPLED
 from pyflare_analysis.plain import format_time
+from pyflare_analysis.rca.actions import slice_text
 from pyflare_analysis.rca.clusters import (
     ClusterAnswer,
     FailureCluster,
@@ -31,7 +32,9 @@ from pyflare_analysis.rca.failure_rows import span_condition
 from pyflare_analysis.rca.pattern import Pattern, PatternReport, PatternType
 from pyflare_analysis.rca.report_words import (
     change_sentence,
+    cluster_name,
     cluster_sentence,
+    filter_words,
     headline_of,
     slice_sentence,
 )
@@ -43,7 +46,6 @@ if TYPE_CHECKING:
     from pyflare_analysis.rca.attribution import Attribution
     from pyflare_analysis.rca.cluster_state import Registry
     from pyflare_analysis.rca.slices import SliceAnalysis, SliceAnalysisResult
-    from pyflare_storage.expressions import Expr
     from pyflare_storage.filters import Filters
     from pyflare_storage.source import Source
 
@@ -287,7 +289,7 @@ class _Builder:
         return replace(
             report,
             headline=headline_of(report.verdict, changes, report.shown_slices(), grown),
-            actions=tuple(_actions(report, grown))[: self.config.actions],
+            actions=tuple(_once(_actions(report, grown)))[: self.config.actions],
         )
 
     def _totals(self) -> _Totals:
@@ -295,7 +297,7 @@ class _Builder:
         figures: dict[str, Aggregate] = {
             "calls": Count(weighted=weighted),
             "failed": Count(where=FAILED, weighted=weighted),
-            "sampled": Count(where=_sampled()),
+            "sampled": Count(where=SAMPLED),
             "cost": Sum("cost_nano_usd", weighted=weighted),
             "first": Min("start_time"),
             "last": Max("start_time"),
@@ -424,46 +426,40 @@ def _growing(answer: ClusterAnswer) -> list[FailureCluster]:
 
 
 def _actions(report: RcaReport, grown: Sequence[FailureCluster]) -> Iterable[Action]:
-    """Yield what to try, each thing once: for the changes, then for failures, then for slices."""
-    seen: set[str] = set()
-
-    def once(text: str, because: str) -> Iterable[Action]:
-        if text not in seen:
-            seen.add(text)
-            yield Action(text, because)
-
-    for change in report.changes:
-        for cluster in change.clusters[:2]:
-            kind = kind_of(cluster.error_type, cluster.representative_error)
-            if kind is not None:
-                yield from once(kind.advice, cluster.name)
+    """Yield what to try: for the changes, for slices that are bad all the time, for failures."""
+    for number, change in enumerate(report.changes, 1):
         for text in change.pattern.suggested_actions[:2]:
-            yield from once(text, change.sentence)
-    for cluster in [*grown, *report.shown_clusters[:3]]:
-        kind = kind_of(cluster.error_type, cluster.representative_error)
-        if kind is not None:
-            yield from once(kind.advice, cluster.name)
-        if cluster.affected_traces:
-            text = f"Look at a trace: pyflare traces show {cluster.affected_traces[0]}"
-            yield from once(text, cluster.name)
+            yield Action(text, f"change {number}")
+        for cluster in change.clusters[:2]:
+            yield from _advice(cluster)
     for metric, found in report.shown_slices():
-        yield from once(
-            f"Compare with the rest what is special about {slice_text_of(found.definition)}",
-            slice_sentence(metric, found),
-        )
+        words = filter_words(found.definition)
+        if metric == "error_rate" and words:
+            text = f"Read what the failures of the slice say: pyflare rca clusters {words}"
+        else:
+            text = f"Find out what is special about {slice_text(found.definition)}"
+        yield Action(text, slice_sentence(metric, found))
+    for cluster in [*grown, *report.shown_clusters[:3]]:
+        yield from _advice(cluster)
+    for cluster in report.shown_clusters[:1]:
+        if cluster.affected_traces:
+            text = f"Look at a failed trace: pyflare traces show {cluster.affected_traces[0]}"
+            yield Action(text, cluster_name(cluster))
 
 
-def slice_text_of(definition: Mapping[str, object]) -> str:
-    """Return a slice as text: `model=gpt-4o, feature=chat`."""
-    from pyflare_analysis.rca.actions import slice_text
+def _advice(cluster: FailureCluster) -> Iterable[Action]:
+    kind = kind_of(cluster.error_type, cluster.representative_error)
+    if kind is not None:
+        yield Action(kind.advice, cluster_name(cluster))
 
-    return slice_text(definition)
 
-
-def _sampled() -> Expr:
-    from pyflare_analysis.calls import SAMPLED
-
-    return SAMPLED
+def _once(actions: Iterable[Action]) -> Iterable[Action]:
+    """Yield each thing to try once."""
+    seen: set[str] = set()
+    for action in actions:
+        if action.text not in seen:
+            seen.add(action.text)
+            yield action
 
 
 def _nanoseconds(frame: object, *names: str) -> list[int]:

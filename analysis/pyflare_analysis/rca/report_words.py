@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from pyflare_analysis.plain import format_time
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "change_sentence",
+    "cluster_name",
     "cluster_sentence",
     "figure",
+    "filter_words",
     "headline_of",
     "metric_name",
     "minute",
@@ -33,7 +36,19 @@ _NAMES = {
     "calls": "number of calls",
     "token_usage": "tokens of a call",
 }
-_SHORT = 70
+_FLAGS = {
+    "model": "--model",
+    "feature": "--feature",
+    "service_name": "--service",
+    "environment": "--environment",
+    "user_id": "--user",
+}
+_COMPUTED = {
+    *("time_of_day", "day_of_week", "input_length", "output_length", "latency"),
+    *("input_tokens", "output_tokens", "duration_ms"),
+}
+"""Dimensions whose values are bins."""
+_SHORT = 90
 
 
 def metric_name(metric: str) -> str:
@@ -67,19 +82,25 @@ def change_sentence(pattern: Pattern) -> str:
         f"{figure(pattern.observed, pattern.metric, pattern.unit)}"
     )
     where = slice_text(pattern.affected)
-    since = f"since {minute(pattern.start_ns)}"
-    until = "" if pattern.ongoing else f" until {minute(pattern.end_ns)}"
+    when = _when(pattern)
     match pattern.type:
         case PatternType.TEMPORAL_PATTERN:
             return f"The {name} is {_against(pattern)} at the same hours every day: {where}"
         case PatternType.USER_SEGMENT_ISSUE:
-            return f"The {name} of {where} is {_against(pattern)}, {since}"
+            return f"The {name} of {where} is {_against(pattern)}, {when}"
         case PatternType.DRIFT_CORRELATION:
-            return f"Inputs drifted along with the {name} ({values}): {where}, {since}{until}"
+            return f"Inputs drifted along with the {name} ({values}): {where}, {when}"
         case _:
             verb = "rose" if pattern.observed > pattern.baseline else "fell"
-            ongoing = ", and it goes on" if pattern.ongoing else ""
-            return f"The {name} {verb} from {values} {since}{until}{ongoing}, for {where}"
+            return f"The {name} {verb} from {values} {when}, for {where}"
+
+
+def _when(pattern: Pattern) -> str:
+    start = minute(pattern.start_ns)
+    if pattern.ongoing:
+        return f"since {start} UTC"
+    end = minute(pattern.end_ns)
+    return f"between {start} and {end[11:] if end[:10] == start[:10] else end} UTC"
 
 
 def _against(pattern: Pattern) -> str:
@@ -103,8 +124,26 @@ def cluster_sentence(cluster: FailureCluster) -> str:
     if cluster.growth is not None and cluster.growth.is_growing:
         ratio = cluster.growth.ratio
         grown = ", new" if ratio == float("inf") else f", {ratio:.2g} times as often as before"
-    name = cluster.name if len(cluster.name) <= _SHORT else cluster.name[: _SHORT - 1] + "…"
-    return f"{cluster.size:,} failures ({cluster.share:.0%}){grown}: {name}"
+    return f"{cluster.size:,} failures ({cluster.share:.0%}){grown}: {cluster_name(cluster)}"
+
+
+def cluster_name(cluster: FailureCluster) -> str:
+    """Return a failure in one short line, by a message as it was: easier read than a template."""
+    says = " ".join(cluster.representative_error.split()) or cluster.template
+    text = says if cluster.error_type is None else f"{cluster.error_type}: {says}"
+    return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
+
+
+def filter_words(definition: Mapping[str, object]) -> str:
+    """Return the options that choose a slice; empty where none do (bins, hours)."""
+    words = []
+    for name, value in definition.items():
+        if name in _FLAGS:
+            words += [_FLAGS[name], quote(str(value))]
+        elif name not in _COMPUTED and value is not None:
+            escaped = str(value).replace("'", "''")
+            words += ["--where", quote(f"{name} = '{escaped}'")]
+    return " ".join(words)
 
 
 def headline_of(
