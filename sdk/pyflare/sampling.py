@@ -42,7 +42,8 @@ class ConsistentSampler(Sampler):
     def __init__(self, probability: float) -> None:
         self.probability = probability
         self._threshold = threshold_of(probability)
-        self._state = _state(None, self._threshold)
+        # Where all are kept a span without `th` says as much, and costs nothing to write.
+        self._state = _state(None, self._threshold) if self._threshold else None
 
     def should_sample(
         self,
@@ -56,6 +57,7 @@ class ConsistentSampler(Sampler):
     ) -> SamplingResult:
         """Return whether the span is kept, and the tracestate that says how likely that was."""
         parent = get_current_span(parent_context).get_span_context()
+        state: TraceState | None
         if parent.is_valid:
             # Also the tracestate is the parent's: it belongs to the whole trace.
             kept, state = parent.trace_flags.sampled, parent.trace_state

@@ -194,13 +194,15 @@ class PyFlare:
     ) -> None:
         from opentelemetry.sdk.trace import TracerProvider
 
+        from pyflare.delivery.encoding import hashed
+
         self.endpoint = target.url
         self.sample_rate = 1.0 if sample_rate is None else sample_rate
         resource = self._resource(attributes)
         existing = otel.get_tracer_provider()
         joined = existing if isinstance(existing, TracerProvider) else None
         provider = joined or TracerProvider(
-            sampler=_sampler(sample_rate), resource=resource, shutdown_on_exit=False
+            sampler=_sampler(sample_rate), resource=hashed(resource), shutdown_on_exit=False
         )
         self._processor = self._make_processor(
             target, resource, joined, sample_rate, immediately=immediately
@@ -261,7 +263,7 @@ class PyFlare:
             rewrite = Rewrite(
                 lambda theirs: resource if ours else _joined_resource(theirs, resource),
                 threshold_of(sample_rate) if sample_rate is not None else 0,
-                whole="AlwaysOn" in joined.sampler.get_description().partition(",")[0],
+                whole=_keeps_all(joined),
             )
         sender = _sender(target)
         logger.debug("spans go to %s over %s", sender.address, target.protocol)
@@ -310,7 +312,20 @@ def _sampler(sample_rate: float | None) -> Any:
     """Return the sampler of an own provider; None leaves it to `OTEL_TRACES_SAMPLER`."""
     from pyflare.sampling import ConsistentSampler
 
-    return None if sample_rate is None else ConsistentSampler(sample_rate)
+    if sample_rate is None and os.environ.get("OTEL_TRACES_SAMPLER"):
+        return None
+    return ConsistentSampler(1.0 if sample_rate is None else sample_rate)
+
+
+def _keeps_all(provider: TracerProvider) -> bool:
+    """Return whether a provider's sampler keeps all traces unless a tracestate says otherwise."""
+    from pyflare.sampling import ConsistentSampler
+
+    sampler = provider.sampler
+    return (
+        isinstance(sampler, ConsistentSampler)
+        or "AlwaysOn" in sampler.get_description().partition(",")[0]
+    )
 
 
 def _sender(target: settings.Target) -> Any:

@@ -121,9 +121,14 @@ class _Plan:
 
     def start(self, sdk: PyFlare, args: Any, kwargs: Any) -> Span:
         """Start the span of a call."""
+        capture = sdk.capture
+        captures = self.captures_input and capture.enabled
+        if captures and sdk.sample_rate == 1.0:  # almost surely recorded: set with the others
+            given = {**self.attributes, keys.INPUT_PREVIEW: capture.text(self.given(args, kwargs))}
+            return sdk.tracer.start_span(self.name, None, self.kind, given)
         span = sdk.tracer.start_span(self.name, None, self.kind, self.attributes)
-        if self.captures_input and sdk.capture.enabled and span.is_recording():
-            span.set_attribute(keys.INPUT_PREVIEW, sdk.capture.text(self.given(args, kwargs)))
+        if captures and span.is_recording():
+            span.set_attribute(keys.INPUT_PREVIEW, capture.text(self.given(args, kwargs)))
         return span
 
     def given(self, args: Any, kwargs: Any) -> Mapping[str, Any]:

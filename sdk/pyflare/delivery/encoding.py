@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanContext
 from pyflare.log import logger
 from pyflare.sampling import thin
 
-__all__ = ["Encoder", "Request", "Rewrite"]
+__all__ = ["Encoder", "Request", "Rewrite", "hashed"]
 
 # Under the 4 MiB at which gRPC servers refuse a message unless told otherwise.
 _LARGEST_BYTES = 3_500_000
@@ -24,6 +24,28 @@ class Request(NamedTuple):
 
     body: bytes
     spans: int
+
+
+class _Hashed(Resource):
+    """A resource that works its hash out once; OpenTelemetry's writes JSON each time."""
+
+    _known: int | None = None
+
+    def __hash__(self) -> int:
+        if self._known is None:
+            self._known = super().__hash__()
+        return self._known
+
+    __eq__ = Resource.__eq__
+
+    def merge(self, other: Resource) -> Resource:
+        """Return the merged resource, as one of this kind: providers merge after a fork."""
+        return hashed(super().merge(other))
+
+
+def hashed(resource: Resource) -> Resource:
+    """Return a resource by which spans are grouped quickly when they are encoded."""
+    return _Hashed(dict(resource.attributes), resource.schema_url)
 
 
 class Rewrite:
@@ -76,7 +98,7 @@ class Rewrite:
         for known, sent in self._resources:
             if known is resource:
                 return sent
-        sent = self._resource(resource)
+        sent = hashed(self._resource(resource))
         self._resources = [*self._resources[-7:], (resource, sent)]
         return sent
 
