@@ -128,7 +128,8 @@ def _cell_class(table: Table, place: int, text: str, tag: str) -> str:
         return "n"
     if tag == "td" and table.heads[place] == "says":
         return "says"
-    return "t" if tag == "td" and len(text) <= 24 else ""
+    short = len(text) <= 24 or (len(text) == 32 and " " not in text)
+    return "t" if tag == "td" and short else ""
 
 
 def _step(step: Step) -> Iterator[str]:

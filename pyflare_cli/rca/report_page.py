@@ -11,6 +11,7 @@ from pyflare_analysis.rca.actions import slice_text
 from pyflare_analysis.rca.pattern import severity_level
 from pyflare_analysis.rca.report_words import cluster_name, figure, metric_name, minute
 from pyflare_cli.figures import usd
+from pyflare_storage.times import parse_duration_ns, parse_iso
 
 if TYPE_CHECKING:
     from pyflare_analysis.rca.clusters import FailureCluster
@@ -189,13 +190,14 @@ def _grown(clusters: Sequence[FailureCluster]) -> str:
 
 def _chart(report: RcaReport) -> Chart:
     rows = report.timeline
-    span = max(1, report.end_ns - report.start_ns)
+    first = parse_iso(str(rows[0]["time"]))
+    length = parse_iso(str(rows[-1]["time"])) + parse_duration_ns(report.every) - first
+
+    def share(time_ns: int) -> float:
+        return min(1.0, max(0.0, (time_ns - first) / length))
+
     windows = tuple(
-        (
-            min(1.0, max(0.0, (change.pattern.start_ns - report.start_ns) / span)),
-            min(1.0, max(0.0, (change.pattern.end_ns - report.start_ns) / span)),
-        )
-        for change in report.changes
+        (share(change.pattern.start_ns), share(change.pattern.end_ns)) for change in report.changes
     )
     calls = [_float(row["calls"]) for row in rows]
     failed = [_float(row["failed_calls"]) for row in rows]
