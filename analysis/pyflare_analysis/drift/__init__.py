@@ -7,6 +7,8 @@ from pyflare_analysis.drift.profile import Profile, fit_profile, merge_profiles
 from pyflare_analysis.drift.psi import PSIDriftDetector
 from pyflare_analysis.drift.psi_columns import PSIColumn, psi_columns
 from pyflare_analysis.drift.psi_config import PSIConfig
+from pyflare_analysis.drift.univariate import UnivariateConfig
+from pyflare_analysis.drift.univariate_detector import UnivariateDriftDetector
 
 __all__ = [
     "CentroidDriftDetector",
@@ -20,6 +22,8 @@ __all__ = [
     "PSIConfig",
     "PSIDriftDetector",
     "Profile",
+    "UnivariateConfig",
+    "UnivariateDriftDetector",
     "Verdict",
     "count_rows",
     "fit_profile",

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["bin_bounds", "bin_counts", "quantile_edges", "single_values", "split_value"]
+__all__ = [
+    "bin_bounds",
+    "bin_counts",
+    "quantile_edges",
+    "single_values",
+    "split_value",
+    "stand_alone",
+]
 
 
 def quantile_edges(points: Points, num_bins: int, min_samples_per_bin: int) -> Floats:
@@ -91,6 +98,16 @@ def single_values(edges: Floats) -> NDArray[np.bool_]:
     """Return which of the `len(edges) + 1` bins hold one value, (bins,)."""
     inner = np.nextafter(edges[:-1], np.inf) == edges[1:]
     return np.concatenate([[False], inner, [False]]) if len(edges) else np.array([False])
+
+
+def stand_alone(edges: Floats, counts: Floats) -> bool:
+    """Return whether all values of the reference have bins of their own: none was chosen.
+
+    Args:
+        edges: (k,) inner edges.
+        counts: (k + 1,) the reference's rows in the bins.
+    """
+    return not counts[~single_values(edges)].any()
 
 
 def split_value(low: float | None, high: float | None) -> float | None:

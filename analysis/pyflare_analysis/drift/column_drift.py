@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -262,4 +263,4 @@ def _without_empty(profile: Profile, counts: Counts, left_out: list[Passed]) -> 
 def _order(column: PSIColumn) -> tuple[int, float, str]:
     rank = (Verdict.DRIFT, Verdict.STABLE, Verdict.INSUFFICIENT).index(column.verdict[0])
     size = float(column.psi_smoothed[0])
-    return rank, -size if size == size else 0.0, column.name  # noqa: PLR0124 - NaN is not itself
+    return rank, 0.0 if math.isnan(size) else -size, column.name

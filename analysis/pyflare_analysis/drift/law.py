@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Statistic = Callable[[Floats, Floats, Floats], Floats]
     _Sides = tuple[Floats, Floats, NDArray[np.bool_]]
 
-__all__ = ["DRAWS", "null_p_values", "smoothed_psi"]
+__all__ = ["DRAWS", "null_p_values", "smoothed_psi", "tail_probability"]
 
 DRAWS = 4096
 """Simulated values at most for one p-value."""
@@ -142,16 +142,29 @@ def _simulated(x: Floats, y: Floats, observed: Floats, draw: _Draw) -> Floats:
 
 
 def _tail(draws: Floats, observed: float, bound: float) -> float:
-    from scipy.special import gammaincc
-
     above = draws >= bound
     count = int(above.sum())
     if count >= _ENOUGH:
         return _ENOUGH / (int(np.argmax(np.cumsum(above) >= _ENOUGH)) + 1)
-    simple = (count + 1) / (len(draws) + 1)
+    return tail_probability(draws, observed, count)
+
+
+def tail_probability(draws: Floats, observed: float, above: int) -> float:
+    """Return the p-value of an observed value among draws.
+
+    (b + 1)/(draws + 1); with fewer than 10 draws above, the tail of a gamma law with the mean
+    and variance of the draws, as far as it is smaller than 11/(draws + 1).
+
+    Args:
+        draws: (draws,) values under no change.
+        observed: the value.
+        above: draws that are as large.
+    """
+    from scipy.special import gammaincc
+
     mean, variance = draws.mean(), draws.var()
-    if count >= _FEW or variance <= 0:
-        return simple
+    if above >= _FEW or variance <= 0:
+        return (above + 1) / (len(draws) + 1)
     gamma = float(gammaincc(mean**2 / variance, observed * mean / variance))
     return min(gamma, (_FEW + 1) / (len(draws) + 1))
 

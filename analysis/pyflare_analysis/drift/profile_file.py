@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,12 +22,25 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["FORMAT", "VERSION", "is_profile_file", "profile_document", "read_profile",
-           "write_profile"]  # fmt: skip
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "column_feature",
+    "feature_document",
+    "is_profile_file",
+    "plain_numbers",
+    "profile_document",
+    "read_document",
+    "read_numbers",
+    "read_profile",
+    "write_document",
+    "write_profile",
+]
 
 FORMAT = "pyflare.drift.profile"
 VERSION = 1
 _START = f'{{"format": "{FORMAT}"'
+Parsed = TypeVar("Parsed")
 _INFINITE = {"inf": math.inf, "-inf": -math.inf}
 
 
@@ -45,7 +59,16 @@ def write_profile(profile: Profile, path: str | os.PathLike[str]) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    text = json.dumps(profile_document(profile), ensure_ascii=False, allow_nan=False)
+    write_document(profile_document(profile), path)
+
+
+def write_document(document: Mapping[str, object], path: str | os.PathLike[str]) -> None:
+    """Write a document as JSON, whole or not at all.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
     place = Path(path)
     beside = place.with_name(f"{place.name}.{os.getpid()}.part")
     try:
@@ -76,20 +99,37 @@ def profile_document(profile: Profile) -> dict[str, object]:
     }
 
 
-def _column_document(column: ColumnProfile) -> dict[str, object]:
-    feature = column.feature
-    head: dict[str, object] = {
+def feature_document(feature: Feature) -> dict[str, object]:
+    """Return a feature as it stands in the files."""
+    return {
         "name": feature.name,
         "kind": feature.kind,
         "column": feature.column,
         "reading": feature.reading,
-        "counts": column.counts.tolist(),
     }
-    if feature.kind == "numeric":
+
+
+def column_feature(entry: dict[str, Any]) -> Feature:
+    """Return the feature of a column of a file.
+
+    Raises:
+        KeyError, ValueError: it is none.
+    """
+    kind, reading = entry["kind"], entry["reading"]
+    if kind not in {"numeric", "categorical"}:
+        raise ValueError(f"kind {kind!r}")
+    if reading not in {"as_is", "length", "joined", "attribute"}:
+        raise ValueError(f"reading {reading!r}")
+    return Feature(str(entry["name"]), kind, str(entry["column"]), reading)
+
+
+def _column_document(column: ColumnProfile) -> dict[str, object]:
+    head = {**feature_document(column.feature), "counts": column.counts.tolist()}
+    if column.feature.kind == "numeric":
         return head | {
-            "edges": _plain(column.edges),
+            "edges": plain_numbers(column.edges),
             "points": {
-                "values": _plain(column.points.values),
+                "values": plain_numbers(column.points.values),
                 "weights": column.points.weights.tolist(),
             },
         }
@@ -100,11 +140,13 @@ def _column_document(column: ColumnProfile) -> dict[str, object]:
     }
 
 
-def _plain(values: Floats) -> list[float | str]:
+def plain_numbers(values: Floats) -> list[float | str]:
+    """Return numbers as JSON can hold them, the infinite ones as text."""
     return [v if math.isfinite(v) else ("inf" if v > 0 else "-inf") for v in values.tolist()]
 
 
-def _numbers(values: list[Any]) -> Floats:
+def read_numbers(values: list[Any]) -> Floats:
+    """Return what `plain_numbers` wrote."""
     return np.array([_INFINITE[v] if isinstance(v, str) else float(v) for v in values], np.float64)
 
 
@@ -115,31 +157,49 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
         NotFoundError: there is no such file.
         InvalidDataError: it is no profile, damaged, or of a later version.
     """
+    return read_document(path, FORMAT, VERSION, _profile)
+
+
+def read_document(
+    path: str | os.PathLike[str],
+    format_: str,
+    version: int,
+    parse: Callable[[dict[str, Any]], Parsed],
+) -> Parsed:
+    """Read a document of a format.
+
+    Args:
+        path: the file.
+        format_: the format that it must have.
+        version: likewise.
+        parse: makes what it stands for.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InvalidDataError: it is of another format, damaged, or of a later version.
+    """
     place = Path(path)
+    hint = "write it again: --ref DATA --save-profile FILE"
     try:
         document = json.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise NotFoundError(
-            f"no profile {place}", hint="write one: pyflare drift psi --ref R --save-profile FILE"
-        ) from error
+        raise NotFoundError(f"no saved reference {place}", hint=hint) from error
     except (OSError, ValueError) as error:
+        raise InvalidDataError(f"cannot read the reference {place}: {error}", hint=hint) from error
+    if not isinstance(document, dict) or document.get("format") != format_:
         raise InvalidDataError(
-            f"cannot read the profile {place}: {error}",
-            hint="write it again: pyflare drift psi --ref R --save-profile FILE",
-        ) from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise InvalidDataError(f"{place} is no profile of a reference")
-    if document.get("version") != VERSION:
+            f"{place} is no {format_}", hint="psi and report read one kind, univariate another"
+        )
+    if document.get("version") != version:
         raise InvalidDataError(
-            f"{place} is a profile of version {document.get('version')}, not {VERSION}",
+            f"{place} is of version {document.get('version')}, not {version}",
             hint="write it again with this version, or read it with the later one",
         )
     try:
-        return _profile(document)
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+        return parse(document)
+    except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
         raise InvalidDataError(
-            f"the profile {place} is damaged: {type(error).__name__}: {error}",
-            hint="write it again: pyflare drift psi --ref R --save-profile FILE",
+            f"the reference {place} is damaged: {type(error).__name__}: {error}", hint=hint
         ) from error
 
 
@@ -166,24 +226,18 @@ def _settings(settings: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _column(entry: dict[str, Any]) -> ColumnProfile:
-    kind, reading = entry["kind"], entry["reading"]
-    if kind not in {"numeric", "categorical"}:
-        raise ValueError(f"kind {kind!r}")
-    if reading not in {"as_is", "length", "joined", "attribute"}:
-        raise ValueError(f"reading {reading!r}")
-    feature = Feature(str(entry["name"]), kind, str(entry["column"]), reading)
-    counts = _numbers(entry["counts"])
+    feature = column_feature(entry)
+    counts = read_numbers(entry["counts"])
     empty = np.empty(0)
-    if kind == "numeric":
-        edges = _numbers(entry["edges"])
-        points = Points(_numbers(entry["points"]["values"]), _numbers(entry["points"]["weights"]))
-        if len(counts) != len(edges) + 2 or len(points.values) != len(points.weights):
+    if feature.kind == "numeric":
+        edges = read_numbers(entry["edges"])
+        points = entry["points"]
+        parts = Points(read_numbers(points["values"]), read_numbers(points["weights"]))
+        if len(counts) != len(edges) + 2 or len(parts.values) != len(parts.weights):
             raise ValueError(f"{len(counts)} counts for {len(edges)} edges")
-        return ColumnProfile(feature, counts, edges, points)
+        return ColumnProfile(feature, counts, edges, parts)
     categories = tuple(str(name) for name in entry["categories"])
     if len(counts) != len(categories) + 2:
         raise ValueError(f"{len(counts)} counts for {len(categories)} categories")
-    return ColumnProfile(
-        feature, counts, empty, Points(empty, empty), categories,
-        entry["distinct"], entry["singletons"],
-    )  # fmt: skip
+    known = entry["distinct"], entry["singletons"]
+    return ColumnProfile(feature, counts, empty, Points(empty, empty), categories, *known)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pyflare_analysis.drift.bins import single_values
+from pyflare_analysis.drift.bins import stand_alone
 from pyflare_analysis.drift.detector import Verdict
 from pyflare_analysis.drift.law import null_p_values, smoothed_psi
 from pyflare_analysis.drift.psi_cells import (
@@ -226,7 +226,9 @@ def _tested(
         xe,
         ye,
         smoothed,
-        quantile_bins=is_numeric and reference is None and not _by_value(column),
+        quantile_bins=is_numeric
+        and reference is None
+        and not stand_alone(column.edges, column.counts[:-1]),
         seed=config.random_seed,
     )
     half = 0.5 * cell
@@ -262,11 +264,6 @@ def _tested(
         contribution_smoothed=terms_smoothed,
         unseen=tuple(unseen_categories(column, cells, g) for g in range(groups)),
     )
-
-
-def _by_value(column: ColumnProfile) -> bool:
-    """Return whether all values of a numeric reference stand alone: then no bin was chosen."""
-    return not column.counts[:-1][~single_values(column.edges)].any()
 
 
 def _chi2_quantile(q: float, degrees: Floats) -> Floats:

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["CategorySketch", "NumberSketch", "Points", "merge_points", "thin"]
+__all__ = ["SKETCH_RANK_ERROR", "CategorySketch", "NumberSketch", "Points", "merge_points", "thin"]
 
 _BUFFER_VALUES = 2**19
 _BUFFER_POINTS = 2**15
 _TOTAL_POINTS = 2**18
+SKETCH_RANK_ERROR = 2 / _BUFFER_POINTS
+"""Error of a cumulative share of a `NumberSketch` that is not exact."""
 _CATEGORIES = 2**17
 
 

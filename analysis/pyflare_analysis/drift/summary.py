@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyflare_analysis.drift.rows import Rows, read_features
-from pyflare_analysis.drift.sketch import CategorySketch, NumberSketch, Points
+from pyflare_analysis.drift.sketch import SKETCH_RANK_ERROR, CategorySketch, NumberSketch, Points
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Categories", "Numbers", "Summary", "summarize_rows"]
+__all__ = ["Categories", "Numbers", "Summarizer", "Summary", "summarize_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,13 @@ class Numbers:
     points: Points
     missing: float
     """Weighted rows without a value."""
-    exact: bool
-    """Whether the points are the values; else see `sketch` for the error."""
+    rank_error: float = 0.0
+    """How much too small a cumulative share of the points may be; 0: they are the values."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the points are the values."""
+        return self.rank_error == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,8 @@ class _NumberFit:
 
     def finish(self) -> Numbers:
         points = self._sketch.points()
-        return Numbers(points, self._missing, self._sketch.exact)
+        error = 0.0 if self._sketch.exact else SKETCH_RANK_ERROR
+        return Numbers(points, self._missing, error)
 
 
 class _CategoryFit:
@@ -121,6 +127,43 @@ class _CategoryFit:
         return Categories(known, rest, self._missing, self._weighted)
 
 
+class Summarizer:
+    """Summarises rows as they come.
+
+    Args:
+        features: what to keep.
+        weighted: count rows 1/sampling_probability times, where there is that column.
+    """
+
+    def __init__(self, features: Sequence[Feature], *, weighted: bool = True) -> None:
+        self._features = features
+        self._weighted = weighted
+        self._fits = {
+            f.name: _NumberFit() if f.kind == "numeric" else _CategoryFit() for f in features
+        }
+        self._rows, self._weight, self._squared = 0, 0.0, 0.0
+
+    def add(self, rows: Rows, where: Expr | None = None) -> None:
+        """Take the rows of a source or frame that fulfil a condition.
+
+        Raises:
+            SchemaError: a column that is not there or of another type.
+            ExpressionError: an unknown column in `where`.
+        """
+        for batch in read_features(rows, self._features, where=where, weighted=self._weighted):
+            weights = np.ones(batch.rows) if batch.weights is None else batch.weights
+            self._rows += batch.rows
+            self._weight += float(weights.sum())
+            self._squared += float((weights**2).sum())
+            for feature in self._features:
+                self._fits[feature.name].add(batch.values[feature.name], batch.weights)
+
+    def summary(self) -> Summary:
+        """Return what was kept so far."""
+        found = {name: fit.finish() for name, fit in self._fits.items()}
+        return Summary(found, self._rows, self._weight, self._squared)
+
+
 def summarize_rows(
     rows: Rows,
     features: Sequence[Feature],
@@ -140,12 +183,6 @@ def summarize_rows(
         SchemaError: a column that is not there or of another type.
         ExpressionError: an unknown column in `where`.
     """
-    fits = {f.name: _NumberFit() if f.kind == "numeric" else _CategoryFit() for f in features}
-    stored, weight, squared = 0, 0.0, 0.0
-    for batch in read_features(rows, features, where=where, weighted=weighted):
-        stored += batch.rows
-        weight += batch.rows if batch.weights is None else float(batch.weights.sum())
-        squared += batch.rows if batch.weights is None else float((batch.weights**2).sum())
-        for feature in features:
-            fits[feature.name].add(batch.values[feature.name], batch.weights)
-    return Summary({name: fit.finish() for name, fit in fits.items()}, stored, weight, squared)
+    summarizer = Summarizer(features, weighted=weighted)
+    summarizer.add(rows, where)
+    return summarizer.summary()
