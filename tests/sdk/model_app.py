@@ -142,7 +142,10 @@ def main(server: str, collector: str, *others: str) -> None:
             _instrument(name)
 
     keys = {"api_key": "test", "max_retries": 0}
-    with pyflare.context(user_id="ada", session_id="s-1", team="search", feature="chat"):
+    # As in a server: what fails without a trace of its request around it, and is told in
+    # separate traces, is two failures to anyone who reads them.
+    who = pyflare.context(user_id="ada", session_id="s-1", team="search", feature="chat")
+    with who, pyflare.span("request"):
         openai_calls(openai.OpenAI(base_url=f"{server}/v1", **keys))
         anthropic_calls(anthropic.Anthropic(base_url=server, **keys))
         asyncio.run(

@@ -64,8 +64,7 @@ class ModelServer:
             def next_id(self, prefix: str) -> str:
                 return f"{prefix}{next(ids):08d}"
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
@@ -80,6 +79,13 @@ class ModelServer:
     def answered(self) -> list[Call]:
         """The calls that got an answer of a model."""
         return [call for call in self.calls if call.status == 200]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that go away: some tests let them."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -87,9 +87,6 @@ def told(answer: Any) -> dict[str, dict[str, int]]:
     [
         (),
         ("native",),
-        ("openinference",),
-        ("traceloop",),
-        ("opentelemetry",),
         ("native", *EVERYONE),
         ("native", *(f"before:{name}" for name in EVERYONE)),
     ],

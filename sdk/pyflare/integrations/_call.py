@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,18 +47,6 @@ _HTTP_STATUS = "http.response.status_code"
 _SERVER_ADDRESS, _SERVER_PORT = "server.address", "server.port"
 
 
-def _quietly(method: Callable[..., None]) -> Callable[..., None]:
-    """Keep what goes wrong while a call is told away from the call itself."""
-
-    def told(*args: Any, **kwargs: Any) -> None:
-        try:
-            method(*args, **kwargs)
-        except Exception:  # noqa: BLE001 - the application's call must go on
-            logger.debug("a model call could not be told", exc_info=True)
-
-    return told
-
-
 class ModelCall:
     """A call under way. Nothing here raises once it is made.
 
@@ -101,7 +89,10 @@ class ModelCall:
         self.span: Span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
         self.keeps_content = self._capture.enabled and self.span.is_recording()
         if self.keeps_content:
-            self._set_input(body)
+            try:
+                self._set_input(body)
+            except Exception:  # noqa: BLE001 - the application's call must go on
+                logger.debug("the input of a call could not be read", exc_info=True)
 
     @property
     def context(self) -> Context:
@@ -118,12 +109,15 @@ class ModelCall:
         if self._first is None:
             self._first = perf_counter() - self._start
 
-    @_quietly
     def answered(self, answer: object) -> None:
         """End the call with its answer, parsed or as JSON."""
-        self.end(self._api.read(answer, self.keeps_content))
+        try:
+            found = self._api.read(answer, self.keeps_content)
+        except Exception:  # noqa: BLE001 - the application's call must go on
+            logger.debug("an answer could not be read", exc_info=True)
+            found = None
+        self.end(found)
 
-    @_quietly
     def streamed(self, reader: Reader | None, *, cut: bool, error: BaseException | None) -> None:
         """End the call with what its stream told.
 
@@ -134,13 +128,18 @@ class ModelCall:
         """
         if self._ended:
             return
-        if reader is not None:
-            reader.finish()
+        answer = None
+        try:
+            if reader is not None:
+                reader.finish()
+                answer = reader.answer
+        except Exception:  # noqa: BLE001 - the application's stream must go on
+            logger.debug("a stream could not be read", exc_info=True)
         if cut:
             self.span.set_attribute(keys.CANCELLED, True)
         if self._first is not None:
             self.span.set_attribute(keys.TIME_TO_FIRST_CHUNK, self._first)
-        self.end(None if reader is None else reader.answer, error)
+        self.end(answer, error)
 
     def end(self, answer: Answer | None = None, error: BaseException | None = None) -> None:
         """End the call, once."""
@@ -156,7 +155,6 @@ class ModelCall:
             logger.debug("a model call could not be told", exc_info=True)
         self.span.end()
 
-    @_quietly
     def _set_input(self, body: Mapping[str, Any]) -> None:
         if self._api.messages is None:
             return

@@ -55,15 +55,15 @@ class _Watching:
 
     def _see(self, event: object) -> bool:
         """Take an event; return whether the application is to see it."""
+        self._call.first()
         try:
-            self._call.first()
             if self._reader is not None:
                 self._reader.add(event)
-            if self._hides_usage:
-                return bool(items(event, "choices")) or part(event, "usage") is None
         except Exception:  # noqa: BLE001 - the application's stream must go on
             logger.debug("an event of a stream could not be read", exc_info=True)
-        return True
+        if not self._hides_usage:
+            return True
+        return bool(items(event, "choices")) or part(event, "usage") is None
 
     def end(self, error: BaseException | None = None, *, cut: bool = False) -> None:
         """End the call."""
