@@ -11,8 +11,8 @@ never inside it, without earlier episodes.
 - p-value of the interval: given their sum, h1 is binomial with probability e1/(e0 + e1)
   (Przyborowski and Wilenski 1940, Biometrika 31:313-323). It holds for small counts, where a
   z-test of rates does not, and it knows that the baseline is an estimate too.
-- All counts are divided by the dispersion first where the series varies more than Poisson
-  does (`baseline.dispersion`; Wedderburn 1974, Biometrika 61:439-447).
+- For the p-value all counts are divided by the dispersion where the series varies more than
+  Poisson does (`baseline.dispersion`; Wedderburn 1974, Biometrika 61:439-447).
 - The p-value is multiplied by the number of intervals that were looked at (Bonferroni).
 """
 
@@ -37,7 +37,7 @@ class Episode:
     last: int
     """Number of the bucket behind its last one."""
     llr: float
-    """Logarithm of the likelihood ratio."""
+    """Logarithm of the likelihood ratio, of the counts as they are: comparable between slices."""
     p_value: float
     """Adjusted for all intervals of the series."""
     ratio: float
@@ -138,7 +138,7 @@ def _best(
         r1, r0 = h1 / e1, h0 / e0
         llr = np.where(h1 > 0, h1 * np.log(r1 / pooled), 0.0)
         llr = llr + np.where(h0 > 0, h0 * np.log(r0 / pooled), 0.0)
-    llr = np.where((e1 > 0) & (e0 > 0) & (r1 > r0), llr, 0.0) / dispersion
+    llr = np.where((e1 > 0) & (e0 > 0) & (r1 > r0), llr, 0.0)
     at = int(np.argmax(llr))
     if not llr[at] > 0:
         return None

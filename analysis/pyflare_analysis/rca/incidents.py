@@ -26,6 +26,8 @@ __all__ = ["Candidate", "Family", "Incident", "find_incidents", "first_tests", "
 Floats = NDArray[np.float64]
 Reload = Callable[[SliceKey | None, Sequence[str], Sequence[Exclusion]], Cube]
 _TIE = 0.01
+_NEARLY, _SMALLER, _TRIES = 0.6, 0.8, 3
+"""Evidence and calls of a smaller slice that is tried as the cause, and how many are tried."""
 
 
 @dataclass(slots=True)
@@ -178,12 +180,58 @@ def find_incidents(
         _, chosen, incident = min(
             (item for item in ranked if item[0] >= best * (1 - _TIE)), key=lambda i: i[1].cube
         )
+        chosen, incident = _finer(family, chosen, incident, ranked, grid, first, config, p_limit)
         cube, row = family.cubes[chosen.cube], chosen.row
         every = np.eye(grid.count, dtype=bool)
         series = np.array([chosen.measure.figure(cube, row, t).value for t in every])
         accepted.append(replace(incident, series=series))
         _explain(family, chosen, grid, candidates, first, config)
     return accepted
+
+
+def _finer(
+    family: Family,
+    chosen: Candidate,
+    incident: Incident,
+    ranked: list[tuple[float, Candidate, Incident]],
+    grid: Grid,
+    first: int,
+    config: PatternDetectorConfig,
+    p_limit: float,
+) -> tuple[Candidate, Incident]:
+    """Return a smaller slice that explains the chosen one as well, if there is one.
+
+    Of slow calls those of the slowest model are counted above all, in its provider's calls as
+    well as in its own, so that the two have nearly the same evidence. The smaller one is the
+    cause if the larger one shows nothing without it.
+    """
+    options = [
+        (figures.within.count, score, item, figures)
+        for score, item, figures in ranked
+        if item.cube != chosen.cube
+        and item.episode.overlaps(chosen.episode)
+        and score >= _NEARLY * chosen.episode.llr
+        and figures.within.count <= _SMALLER * incident.within.count
+    ]
+    seen: set[tuple[int, int]] = set()
+    for _, _, item, figures in sorted(options, key=lambda option: (option[0], -option[1])):
+        if (item.cube, item.row) in seen or len(seen) >= _TRIES:
+            continue
+        seen.add((item.cube, item.row))
+        key = family.keys[item.cube]
+        assert key is not None  # noqa: S101 - all calls are smaller than no slice
+        without = Exclusion(key.outside(family.cubes[item.cube].values[item.row]), *_whole(grid))
+        values = [family.cubes[chosen.cube].values[chosen.row]]
+        gone = [*_gone(family, grid), without]
+        rest = replace(family, cubes=[family.reload(family.keys[chosen.cube], values, gone)])
+        left = [
+            c
+            for c in _scan(rest, 0, grid, first, config)
+            if c.episode.p_value <= p_limit and c.episode.overlaps(chosen.episode)
+        ]
+        if not any(_measured(rest, replace(c, cube=0), config) for c in left):
+            return item, figures
+    return chosen, incident
 
 
 def _measured(
@@ -248,18 +296,34 @@ def _explain(
     family.explained.append(
         Exclusion(outside, grid.time_ns(episode.first), grid.time_ns(episode.last))
     )
+    slices = [e for e in family.explained if e.outside is not None]
+    gone = _gone(family, grid)
+    if key is not None and len(slices) == 1:
+        _subtract(family.cubes[0], cube, chosen.row)
+    elif key is not None:
+        family.cubes[0] = family.reload(None, family.cubes[0].values, gone)
+    touched = [any(c.episode.overlaps(episode) for c in found) for found in candidates]
     for at, other in enumerate(family.cubes):
         if key is None:
             _clear(other, slice(None), window)
         elif at == chosen.cube:
             _clear(other, chosen.row, window)
-        elif at == 0:
-            _subtract(other, cube, chosen.row, window)
-        elif any(c.episode.overlaps(episode) for c in candidates[at]):
-            family.cubes[at] = family.reload(family.keys[at], other.values, family.explained)
-        else:
+        elif at and touched[at]:
+            family.cubes[at] = family.reload(family.keys[at], other.values, gone)
+        elif at:
             continue
         candidates[at] = _scan(family, at, grid, first, config)
+
+
+def _gone(family: Family, grid: Grid) -> list[Exclusion]:
+    """Return what is taken out: slices at any time, so that the mix of the rest stays the same."""
+    return [
+        e if e.outside is None else Exclusion(e.outside, *_whole(grid)) for e in family.explained
+    ]
+
+
+def _whole(grid: Grid) -> tuple[int, int]:
+    return grid.time_ns(0), grid.time_ns(grid.count)
 
 
 def _clear(cube: Cube, row: int | slice, window: slice) -> None:
@@ -268,7 +332,8 @@ def _clear(cube: Cube, row: int | slice, window: slice) -> None:
         values[row, window] = 0.0
 
 
-def _subtract(whole: Cube, part: Cube, row: int, window: slice) -> None:
-    whole.bins[0, window] = np.maximum(whole.bins[0, window] - part.bins[row, window], 0.0)
+def _subtract(whole: Cube, part: Cube, row: int) -> None:
+    """Take a slice out of all calls."""
+    whole.bins[0] = np.maximum(whole.bins[0] - part.bins[row], 0.0)
     for name, values in whole.sums.items():
-        values[0, window] = np.maximum(values[0, window] - part.sums[name][row, window], 0.0)
+        values[0] = np.maximum(values[0] - part.sums[name][row], 0.0)

@@ -116,7 +116,7 @@ class PatternDetectorConfig:
 
     every: str | None = None
     """Length of an interval, like `15m`; chosen from the length of the data when None."""
-    alpha: float = 0.01
+    alpha: float = 0.001
     """A pattern's q-value must be below."""
     min_calls: int = 30
     """Calls or scores that an episode and a baseline must have at least."""
