@@ -27,6 +27,7 @@ __all__ = ["Sample", "kolmogorov_smirnov", "wasserstein"]
 
 _PERMUTATIONS = 999
 _GRID = 512
+_TAIL = 64
 _FIRST = 199
 _ENOUGH = 20
 _BOOTSTRAPS = 200
@@ -155,21 +156,11 @@ def _permuted(
 ) -> tuple[float, float]:
     """Return the p-value of a permutation, and the value significant at alpha.
 
-    P is 199 where 20 of these are as large as what was observed, else 999.
-
-    Values beyond 512 different ones are taken together with their neighbours, the same way
-    for both samples: the level stays exact.
+    P is 199 where 20 of these are as large as what was observed, else 999. Beyond 512 different
+    values neighbours are taken together, the same way for both samples: the level stays exact.
     """
     n, m = sizes
-    pooled = Points(grid.values, grid.reference / grid.reference.sum() * n
-                    + grid.current / grid.current.sum() * m)  # fmt: skip
-    thinned = thin(pooled, _GRID)
-    ends = np.searchsorted(grid.values, thinned.values)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    x = np.add.reduceat(grid.reference, starts) / grid.reference.sum() * n
-    y = np.add.reduceat(grid.current, starts) / grid.current.sum() * m
-    gaps = np.diff(thinned.values)
-    gaps = np.where(np.isfinite(gaps), gaps, 0.0)
+    x, y, gaps = _grouped(grid, sizes)
     observed = float(size(np.cumsum(x) / n - np.cumsum(y) / m, gaps))
     rng = np.random.default_rng(seed)
     bound = observed * (1 - 1e-12)
@@ -179,6 +170,25 @@ def _permuted(
         drawn = np.concatenate([drawn, size(more, gaps)])
     p = tail_probability(drawn, observed, int((drawn >= bound).sum()))
     return p, float(np.quantile(drawn, 1 - alpha))
+
+
+def _grouped(grid: _Grid, sizes: tuple[float, float]) -> tuple[Floats, Floats, Floats]:
+    """Return the effective counts of both sides in groups of neighbours, and the gaps between.
+
+    The groups hold equal numbers; the 64 smallest and largest values, which a heavy tail spreads
+    over most of the range, stay apart. A group stands at its mean.
+    """
+    x = grid.reference / grid.reference.sum() * sizes[0]
+    y = grid.current / grid.current.sum() * sizes[1]
+    pooled, number = x + y, len(grid.values)
+    starts = np.arange(number)
+    if number > _GRID:
+        kept = np.searchsorted(grid.values, thin(Points(grid.values, pooled), _GRID).values)
+        ends = np.union1d(kept, np.concatenate([starts[:_TAIL], starts[-_TAIL:]]))
+        starts = np.concatenate([[0], ends[:-1] + 1])
+    finite = np.where(np.isfinite(grid.values), grid.values, 0.0)
+    centers = np.add.reduceat(pooled * finite, starts) / np.add.reduceat(pooled, starts)
+    return np.add.reduceat(x, starts), np.add.reduceat(y, starts), np.diff(centers)
 
 
 def _differences(pooled: Floats, n: int, m: int, draws: int, rng: np.random.Generator) -> Floats:
@@ -235,14 +245,10 @@ def _bootstrap(
     grid: _Grid, sizes: tuple[float, float], observed: float, alpha: float, seed: int
 ) -> tuple[float, float]:
     rng = np.random.default_rng([seed, 1])
-    merged = thin(Points(grid.values, grid.reference + grid.current), _GRID)
-    ends = np.searchsorted(grid.values, merged.values)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    gaps = np.diff(merged.values)
+    x, y, gaps = _grouped(grid, sizes)
     functions = []
-    for weights, size in zip((grid.reference, grid.current), sizes, strict=True):
-        shares = np.add.reduceat(weights, starts)
-        draws = rng.multinomial(max(round(size), 1), shares / shares.sum(), _BOOTSTRAPS)
+    for counts, size in zip((x, y), sizes, strict=True):
+        draws = rng.multinomial(max(round(size), 1), counts / counts.sum(), _BOOTSTRAPS)
         functions.append(np.cumsum(draws, axis=1) / draws.sum(axis=1, keepdims=True))
     drawn = _w_size(functions[0] - functions[1], gaps)
     upper, lower = np.quantile(drawn, [1 - alpha / 2, alpha / 2])

@@ -18,6 +18,7 @@ from pyflare_analysis.drift.psi_cells import (
     unseen_categories,
 )
 from pyflare_analysis.drift.psi_config import MODERATE, SIGNIFICANT, PSIConfig, Severity
+from pyflare_analysis.drift.psi_interval import psi_interval
 from pyflare_analysis.statistics import benjamini_hochberg
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class PSIColumn:
     """With half a count in every cell: what the verdict rests on."""
     psi_corrected: Floats
     """`psi_smoothed` less what it is on average under no change, not below 0."""
+    ci_low: Floats
+    """Bounds of `psi_corrected` at the confidence 1 - alpha."""
+    ci_high: Floats
     p_value: Floats
     """Under no change; NaN where nothing can be tested: no rows, or all in one bin."""
     q_value: Floats
@@ -90,6 +94,8 @@ class PSIColumn:
             "psi": float(self.psi[group]),
             "psi_smoothed": float(self.psi_smoothed[group]),
             "psi_corrected": float(self.psi_corrected[group]),
+            "ci_low": float(self.ci_low[group]),
+            "ci_high": float(self.ci_high[group]),
             "severity": self.severity[group],
             "verdict": str(self.verdict[group]),
             "reason": self.reason[group],
@@ -242,6 +248,7 @@ def _tested(
         rest = config.threshold / quantile - 1 / n
         minimum = np.where(rest > 0, np.ceil(1 / rest), np.nan)
     undefined = np.where(both, 1.0, np.nan)
+    low, high = psi_interval(xe, ye, 1 - config.alpha)
     # The table of names is one for all groups.
     verdict, reason = _sufficient(column, (xe, ye), n, m, config)
     return PSIColumn(
@@ -250,6 +257,8 @@ def _tested(
         psi=terms.sum(axis=1) * undefined,
         psi_smoothed=smoothed * undefined,
         psi_corrected=np.maximum(smoothed - (number - 1) * noise, 0.0) * undefined,
+        ci_low=low * undefined,
+        ci_high=high * undefined,
         p_value=np.where([v is None for v in verdict], p_value, np.nan),
         q_value=np.full(groups, np.nan),
         critical_value=quantile * noise * undefined,
