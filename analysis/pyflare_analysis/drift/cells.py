@@ -96,8 +96,6 @@ def cell_of(
         rows: of the reference and of the window.
         split: the PSI by segments, with their labels.
     """
-    verdict = column.verdict[unit]
-    known = verdict is not Verdict.INSUFFICIENT
     return Cell(
         column=column.name,
         kind=_kind(column),
@@ -105,10 +103,10 @@ def cell_of(
         window=window,
         psi=_finite(column.psi_smoothed[unit]),
         psi_corrected=_finite(column.psi_corrected[unit]),
-        p_value=_finite(column.p_value[unit]) if known else None,
-        q_value=_finite(column.q_value[unit]) if known else None,
+        p_value=_finite(column.p_value[unit]),
+        q_value=_finite(column.q_value[unit]),
         severity=column.severity[unit],
-        verdict=verdict,
+        verdict=column.verdict[unit],
         reference_count=rows[0],
         current_count=rows[1],
         moved=moved(column, unit) if column.severity[unit] != "none" else None,
