@@ -195,7 +195,7 @@ class Sink(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     spans = 0
 
-    def do_POST(self) -> None:  # noqa: N802 - the name that the server calls
+    def do_POST(self) -> None:
         """Answer 200 with an empty message."""
         self.rfile.read(int(self.headers["content-length"]))
         self.send_response(200)

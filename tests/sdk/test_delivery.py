@@ -216,6 +216,20 @@ def test_shutdown_does_not_wait_for_a_collector_that_is_not_there(
     assert "7 spans were not delivered" in caplog.text
 
 
+def test_shutdown_tries_again_after_an_attempt_from_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A request that hung when the shutdown came is not the last: the collector is back."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.5")
+    with FakeCollector(hang_seconds=60) as collector:
+        start(collector.url)
+        spans(7)
+        assert until(lambda: len(collector.times) == 1)
+        collector.hang_seconds = 0
+        assert pyflare.shutdown(10)
+        assert len(collector.names) == 7
+
+
 def test_threads_stop() -> None:
     """After a shutdown none of the SDK's threads is left; before the first span none is there."""
 

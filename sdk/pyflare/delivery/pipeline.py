@@ -31,7 +31,7 @@ from pyflare.settings import DeliverySettings
 __all__ = ["Pipeline"]
 
 _FIRST_WAIT_SECONDS = 0.5
-_LONGEST_WAIT_SECONDS = 30.0
+_LONGEST_WAIT_SECONDS = 15.0
 _LONGEST_ASKED_SECONDS = 60.0  # of what a collector may ask for
 _START = "pyflare collect"
 
@@ -296,13 +296,14 @@ class Pipeline:
             self._pass(held, item)
             return failures
         left = self._deadline - time.monotonic()
+        last = self._closed  # an attempt that began before the end says nothing of now
         outcome = self._sender.send(item.body, max(min(self._timeout, left), 0.001))
         self._counters.add("requests")
         if held.stopped:
             return failures
         if outcome.kind == "again":
             self._failed(outcome)
-            return self._pause(held, outcome, failures + 1)
+            return self._pause(held, outcome, failures + 1, last=last)
         with held.changed:
             held.backlog.popleft()
             held.backlog_bytes -= len(item.body)
@@ -325,7 +326,7 @@ class Pipeline:
         mark.complete = self._counters.read(0, 0).lost == mark.lost
         mark.passed.set()
 
-    def _pause(self, held: _Held, outcome: Outcome, failures: int) -> int:
+    def _pause(self, held: _Held, outcome: Outcome, failures: int, *, last: bool) -> int:
         """Wait before the next attempt: as long as asked for, else longer each time."""
         longest = min(_FIRST_WAIT_SECONDS * 2 ** min(failures - 1, 10), _LONGEST_WAIT_SECONDS)
         wait = random.uniform(longest / 2, longest)  # noqa: S311 - spreads clients, keeps no secret
@@ -334,13 +335,15 @@ class Pipeline:
         start = time.monotonic()
         end = start + wait
         with held.changed:
-            if self._closed and not outcome.reached:
+            if last and not outcome.reached:
                 # At its end a process does not wait for a collector that is not there.
                 self._give_up(held)
                 return failures
             while not held.stopped:
                 if held.waiting and outcome.after_seconds is None:
                     end = min(end, start + _FIRST_WAIT_SECONDS)
+                if self._closed and not last:
+                    break
                 left = end - time.monotonic()
                 if left <= 0:
                     break
