@@ -49,7 +49,8 @@ def generate(
         typer.Option(
             metavar="NAME",
             help="Plant a fault: slice-error, slice-error-2, slice-error-3, error-spike, "
-            "latency-creep, quality-drop, cost-jump, night-pattern, bad-user-segment.",
+            "latency-creep, quality-drop, cost-jump, night-pattern, bad-user-segment, input-drift, "
+            "runaway-agent.",
         ),
     ] = None,
     like: Annotated[

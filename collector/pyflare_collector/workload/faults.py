@@ -238,6 +238,57 @@ class BadUserSegment:
         self.truth["user_ids"] = [f"user-{u:03d}" for u in np.unique(spans.user[chosen])]
 
 
+class InputDrift:
+    """Inputs of one feature become three times as long in the last 30 %, and 15 % of them fail."""
+
+    def __init__(self) -> None:
+        self.truth: dict[str, Any] = {}
+
+    def apply(
+        self,
+        spans: Traffic,
+        latency_ms: NDArray[np.float64],  # noqa: ARG002 - the signature of every fault
+        error_rate: NDArray[np.float64],
+        rng: np.random.Generator,
+    ) -> None:
+        """Multiply the input tokens of the chosen feature within the window, and let calls fail."""
+        feature = int(rng.integers(0, len(cat.FEATURES)))
+        window = _window(spans, 0.7, 1.0)
+        chosen = _within(spans, window) & (spans.feature == feature)
+        spans.input_tokens[chosen] *= 3
+        error_rate[chosen & spans.is_call] = 0.15
+        where = {"feature": cat.FEATURES[feature].name}
+        self.truth = _truth(
+            "input-drift", "error_rate", where, window, input_tokens_factor=3.0, error_rate=0.15
+        )
+
+
+class RunawayAgent:
+    """One trace in eight of the agents' feature starts within one fiftieth of the time."""
+
+    def __init__(self) -> None:
+        self.truth: dict[str, Any] = {}
+
+    def apply(
+        self,
+        spans: Traffic,
+        latency_ms: NDArray[np.float64],  # noqa: ARG002 - the signature of every fault
+        error_rate: NDArray[np.float64],  # noqa: ARG002 - the signature of every fault
+        rng: np.random.Generator,
+    ) -> None:
+        """Move the start of the chosen traces into the window."""
+        feature = next(i for i, f in enumerate(cat.FEATURES) if f.plan == "agent")
+        at = float(rng.uniform(0.6, 0.9))
+        window = _window(spans, at, at + 0.02)
+        traces = int(spans.trace.max()) + 1
+        moved = rng.random(traces) < 1 / 8
+        starts = rng.integers(window[0], window[1], traces)
+        chosen = moved[spans.trace] & (spans.feature == feature)
+        spans.start_ns[chosen] = starts[spans.trace[chosen]]
+        where = {"feature": cat.FEATURES[feature].name}
+        self.truth = _truth("runaway-agent", "calls", where, window, share_of_traces=0.125)
+
+
 FAULTS: dict[str, Any] = {
     "slice-error": lambda: SliceError(1),
     "slice-error-2": lambda: SliceError(2),
@@ -248,5 +299,7 @@ FAULTS: dict[str, Any] = {
     "cost-jump": CostJump,
     "night-pattern": NightPattern,
     "bad-user-segment": BadUserSegment,
+    "input-drift": InputDrift,
+    "runaway-agent": RunawayAgent,
 }
 """Constructors of the faults by name."""
