@@ -42,8 +42,8 @@ def centroid_distances(reference: ArrayLike, current: ArrayLike) -> CentroidDist
     a = np.asarray(reference, dtype=np.float64)
     b = np.asarray(current, dtype=np.float64)
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
-    cosine = 1.0 - float(a @ b) / lengths if lengths > 0 else math.nan
-    return CentroidDistances(float(np.linalg.norm(a - b)), max(0.0, cosine))
+    cosine = max(0.0, 1.0 - float(a @ b) / lengths) if lengths > 0 else math.nan
+    return CentroidDistances(float(np.linalg.norm(a - b)), cosine)
 
 
 def centroid_test(pool: Pooled) -> SplitTest:

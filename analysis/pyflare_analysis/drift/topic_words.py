@@ -46,8 +46,8 @@ def distinctive_words(
     b = np.array([rest[word] for word in candidates], float)
     total_a, total_b = float(ours.total()), float(rest.total())
     prior = _PRIOR * (a + b) / (total_a + total_b)
-    odds_a = np.log((a + prior) / (total_a + _PRIOR - a - prior))
-    odds_b = np.log((b + prior) / (total_b + _PRIOR - b - prior))
+    odds_a = np.log((a + prior) / np.maximum(total_a + _PRIOR - a - prior, 1e-9))
+    odds_b = np.log((b + prior) / np.maximum(total_b + _PRIOR - b - prior, 1e-9))
     z = (odds_a - odds_b) / np.sqrt(1 / (a + prior) + 1 / (b + prior))
     order = sorted(range(len(candidates)), key=lambda i: (-z[i], candidates[i]))
     return [candidates[i] for i in order[:limit] if z[i] > 1.96]
