@@ -42,7 +42,8 @@ class GrpcSender:
 
     def __init__(self, target: Target) -> None:
         parts = urlsplit(target.url)
-        self.address = parts.netloc.rpartition("@")[2]
+        self._server = parts.netloc.rpartition("@")[2]
+        self.address = f"{self._server} (gRPC)"
         self._target = target
         self._metadata = tuple(target.headers.items())
         self._channel: grpc.Channel | None = None
@@ -79,14 +80,14 @@ class GrpcSender:
         options = [("grpc.primary_user_agent", f"pyflare-python/{__version__}")]
         compression = grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
         if self._target.insecure:
-            channel = grpc.insecure_channel(self.address, options, compression)
+            channel = grpc.insecure_channel(self._server, options, compression)
         else:
             credentials = grpc.ssl_channel_credentials(
                 _bytes_of(self._target.certificate),
                 _bytes_of(self._target.client_key),
                 _bytes_of(self._target.client_certificate),
             )
-            channel = grpc.secure_channel(self.address, credentials, options, compression)
+            channel = grpc.secure_channel(self._server, credentials, options, compression)
         self._channel = channel
         self._call = channel.unary_unary(
             _METHOD,

@@ -33,7 +33,6 @@ __all__ = ["Pipeline"]
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 15.0
 _LONGEST_ASKED_SECONDS = 60.0  # of what a collector may ask for
-_START = "pyflare collect"
 
 
 class _Mark:
@@ -379,7 +378,8 @@ class Pipeline:
                 "%s does not take spans: %s (they are kept and sent later)",
                 self._sender.address,
                 outcome.reason,
-                hint=f"start `{_START}`, or set PYFLARE_ENDPOINT",
+                hint="start `pyflare collect`, or set PYFLARE_ENDPOINT; "
+                "OTEL_EXPORTER_OTLP_PROTOCOL says grpc or http/protobuf",
             )
 
     def _warn_refused(self, count: int, outcome: Outcome) -> None:
