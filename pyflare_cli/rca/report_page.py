@@ -161,7 +161,7 @@ def _attribution(change: Change) -> Iterator[Block]:
     metric = change.pattern.metric
     rows = []
     for cause in attribution.causes:
-        share = cause.after_count / max(1.0, attribution.after_rows)
+        share = cause.after_count / max(1.0, attribution.after_rows * change.mean_weight)
         if cause.explanatory_power < _EVEN * share:
             continue
         before, after = (
@@ -173,7 +173,9 @@ def _attribution(change: Change) -> Iterator[Block]:
     if not rows:
         yield Paragraph("It is spread over the calls alike: no slice carries more than its share.")
         return
-    heads = ("slice", "of the change", "of the calls", "before", "after")
+    # Of a quantile the share of calls above the quantile of the time before is explained.
+    quantile = "slower than the old p95, " if metric.startswith("latency") else ""
+    heads = ("slice", "of the change", "of the calls", f"{quantile}before", f"{quantile}after")
     yield Table(heads, tuple(rows), frozenset({1, 2, 3, 4}))
 
 

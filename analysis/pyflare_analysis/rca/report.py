@@ -80,6 +80,8 @@ class Change:
     """Where the change comes from; None where it was not attributed."""
     clusters: tuple[FailureCluster, ...]
     """Failures that grew within it; of a rise of errors only."""
+    mean_weight: float = 1.0
+    """Calls that a stored call within it stands for."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the change as it stands in JSON."""

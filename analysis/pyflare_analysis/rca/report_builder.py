@@ -28,7 +28,7 @@ from pyflare_analysis.rca.report_words import (
 )
 from pyflare_proto.errors import NotEnoughDataError
 from pyflare_storage.aggregates import Aggregate, Count, Max, Mean, Min, Sum
-from pyflare_storage.expressions import all_of
+from pyflare_storage.expressions import Timestamp, all_of, col
 
 if TYPE_CHECKING:
     from pyflare_analysis.rca.attribution import Attribution
@@ -201,7 +201,24 @@ class ReportBuilder:
             window = (pattern.start_ns, pattern.end_ns)
             answer = self._tried("clusters within a change", lambda: self._clusters(window))
             grown = [] if answer is None else _growing(answer)
-        return Change(pattern, change_sentence(pattern), attribution, tuple(grown))
+        return Change(
+            pattern,
+            change_sentence(pattern),
+            attribution,
+            tuple(grown),
+            mean_weight=self._mean_weight(pattern) if totals.sampled else 1.0,
+        )
+
+    def _mean_weight(self, pattern: Pattern) -> float:
+        time = col("start_time")
+        within = (time >= Timestamp(pattern.start_ns)) & (time < Timestamp(pattern.end_ns))
+        figures: dict[str, Aggregate] = {
+            "stored": Count(),
+            "calls": Count(weighted=self.config.weighted),
+        }
+        frame = self.source.aggregate(figures, where=all_of([CALL, self.where, within]))
+        stored, calls = frame.row(0)
+        return float(calls) / stored if stored else 1.0
 
     def _attribution(self, pattern: Pattern, totals: _Totals) -> Attribution:
         from pyflare_analysis.rca.change_sources import attribute_spans
@@ -216,9 +233,13 @@ class ReportBuilder:
         )
 
     def _slices(self, patterns: Iterable[Pattern]) -> dict[str, SliceAnalysis]:
-        """Return the slices of the error rate, and of every other metric that changed."""
+        """Return the slices of the error rate, and of scores that changed.
+
+        Cost and latency differ between models and features by their nature: of these the page
+        tells changes only.
+        """
         metrics = ["error_rate"]
-        metrics += [p.metric for p in patterns if p.type in _EXPLAINED and p.metric != "calls"]
+        metrics += [p.metric for p in patterns if p.type is PatternType.QUALITY_DROP]
         found: dict[str, SliceAnalysis] = {}
         for metric in dict.fromkeys(metrics):
             analysis = self._tried(f"slices of {metric}", lambda metric=metric: self._slice(metric))  # type: ignore[misc]  # the default binds the metric of this turn
