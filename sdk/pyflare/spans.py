@@ -8,7 +8,7 @@ from time import time_ns
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from opentelemetry.context import attach, detach
+from opentelemetry.context import attach
 from opentelemetry.trace import (
     INVALID_SPAN,
     Span,
@@ -23,6 +23,7 @@ from opentelemetry.util.types import Attributes, AttributeValue
 
 from pyflare import keys
 from pyflare.capture import CaptureConfig
+from pyflare.context import detach
 from pyflare.failures import record_failure
 from pyflare.sdk import PyFlare
 from pyflare.types import TokenUsage
@@ -103,7 +104,7 @@ class LLMSpan(Span):
                 key: given.get(key) if count is None else count for key, count in counts.items()
             }
         self._span.set_attributes(
-            {key: int(count) for key, count in counts.items() if count is not None}
+            {key: count for key, given in counts.items() if (count := _count(given)) is not None}
         )
 
     def set_model(self, model: str) -> None:
@@ -311,7 +312,8 @@ def llm_span(
     }
     if provider:
         fixed[keys.MODEL_PROVIDER] = fixed[keys.PROVIDER] = str(provider)
-    return SpanContextManager(name, SpanKind.CLIENT, {**fixed, **attributes}, LLMSpan)
+    given = {key: value for key, value in attributes.items() if value is not None}
+    return SpanContextManager(name, SpanKind.CLIENT, {**fixed, **given}, LLMSpan)
 
 
 def current_span() -> LLMSpan:
@@ -321,6 +323,14 @@ def current_span() -> LLMSpan:
     """
     current = get_current_span()
     return current if isinstance(current, LLMSpan) else LLMSpan(current)
+
+
+def _count(given: object) -> int | None:
+    """Return a number of tokens; None for what is none, whatever an answer holds there."""
+    try:
+        return None if given is None else int(given)  # type: ignore[call-overload]  # that is tried
+    except (TypeError, ValueError):
+        return None
 
 
 def _messages(content: object, role: str, capture: CaptureConfig) -> list[tuple[str, str]]:

@@ -10,10 +10,11 @@ from collections.abc import AsyncGenerator, Generator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import Span
 
 from pyflare import keys
+from pyflare.context import detach
 from pyflare.failures import record_failure
 
 if TYPE_CHECKING:

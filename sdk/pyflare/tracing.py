@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, ParamSpec, TypeVar, overload
 
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context, attach
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
 from pyflare import keys
+from pyflare.context import detach
 from pyflare.failures import record_failure
 from pyflare.sdk import PyFlare
 from pyflare.streams import AsyncStream, Stream

@@ -131,10 +131,13 @@ def test_current_span(recorded: Recorded) -> None:
 
 
 def test_a_zero_is_told_and_the_unknown_is_not(recorded: Recorded) -> None:
-    """No output is a fact; cache tokens of which nothing is known are not zero."""
+    """No output is a fact; what nothing is known of is not zero, and nonsense is no count."""
     with pyflare.llm_span("call", "m") as call:
         call.set_usage(input_tokens=5, output_tokens=0)
+        odd: Any = object()
+        call.set_usage(reasoning_tokens=odd)
 
     attributes: Any = recorded.one().attributes
     assert attributes["gen_ai.usage.output_tokens"] == 0
     assert "gen_ai.usage.cache_read.input_tokens" not in attributes
+    assert "gen_ai.usage.reasoning.output_tokens" not in attributes

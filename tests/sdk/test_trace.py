@@ -453,6 +453,28 @@ def test_an_async_stream_ends_when_it_is_left(recorded: Recorded, how: str) -> N
         assert (recorded.named("hangs").attributes or {})["pyflare.cancelled"] is True
 
 
+def test_a_stream_that_another_task_closes(
+    recorded: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A generator with an open span inside, left to the event loop, ends without a word."""
+
+    @pyflare.trace
+    async def works() -> AsyncIterator[int]:
+        with pyflare.span("open"), pyflare.context(user_id="u"):
+            yield 1
+
+    async def main() -> None:
+        async for _ in works():
+            break
+        gc.collect()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+
+    assert {span.name for span in recorded.spans} == {"works", "open"}
+    assert caplog.text == ""
+
+
 def test_async_generators_take_values(recorded: Recorded) -> None:
     """`asend` and `athrow` reach the generator's own code."""
 
