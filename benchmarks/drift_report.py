@@ -53,8 +53,7 @@ LEVEL_HEAD = (
 )
 POWER_HEAD = (
     "\n## Power: one window of six hours with doubled values\n",
-    "`found`: share of runs in which that window drifts. The window after it differs from the "
-    "one before it too, rightly, where that is what is compared.\n",
+    "`found`: share of runs in which that window drifts; the one after it differs from it too.\n",
 )
 
 
