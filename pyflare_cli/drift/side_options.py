@@ -74,7 +74,7 @@ class Sides:
         Raises:
             UsageError: a time or an expression that cannot be read.
         """
-        since, until = self._times()[2:]
+        since, until = self.times()[2:]
         return self._condition(source, self.periods.cur_where, since, until)
 
     def reference(self, source: Source) -> Expr | None:
@@ -83,7 +83,7 @@ class Sides:
         Raises:
             UsageError: a time or an expression that cannot be read.
         """
-        since, until = self._times()[:2]
+        since, until = self.times()[:2]
         return self._condition(source, self.periods.ref_where, since, until)
 
     def check_profile(self) -> None:
@@ -99,8 +99,12 @@ class Sides:
                 hint="give the data themselves: --ref FILE",
             )
 
-    def _times(self) -> tuple[int | None, int | None, int | None, int | None]:
-        """Return since and until of the reference and of the current rows, ns since 1970."""
+    def times(self) -> tuple[int | None, int | None, int | None, int | None]:
+        """Return since and until of the reference and of the current rows, ns since 1970.
+
+        Raises:
+            UsageError: a time that cannot be read, or times that do not go together.
+        """
         from pyflare_storage.filters import parse_time
         from pyflare_storage.times import parse_duration_ns
 

@@ -62,7 +62,7 @@ def quantile_edges(points: Points, num_bins: int, min_samples_per_bin: int) -> F
 
 
 def _joined(points: Points, edges: Floats, alone: Floats, least: int) -> Floats:
-    """Join bins of fewer than `least` values, but some, to the bin before or after them.
+    """Join bins of fewer than `least` values to the bin before or after them.
 
     A bin of one value takes nothing in: between two of these a small bin stays.
     """
@@ -73,7 +73,7 @@ def _joined(points: Points, edges: Floats, alone: Floats, least: int) -> Floats:
     for edge, count, is_single in zip(
         edges.tolist(), counts[1:].tolist(), single[1:].tolist(), strict=True
     ):
-        small = 0 < count < least or 0 < carried < least
+        small = count < least or carried < least
         if small and not is_single and not carried_single:
             carried += count
             continue

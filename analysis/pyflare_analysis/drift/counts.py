@@ -152,13 +152,14 @@ class _CategoryCells:
         self._sums.add(missing.to_numpy().astype(np.int64), groups, batch.weights)
         if self._open:
             # Ids: only those that the profile knows are worth counting one by one.
-            known = values.is_in(pl.Series(list(self._categories), dtype=pl.String))
+            names = pl.Series(list(self._categories), dtype=pl.String)
+            known = values.is_in(names.implode())
             values = values.set(~known.fill_null(value=False), None)
         self._sketch.add(values, groups, batch.weights)
 
     def finish(self, groups: int) -> CellCounts:
         counted = self._sketch.counts()
-        known = pl.Series("value", list(self._categories), dtype=pl.String)
+        known = pl.Series("value", list(self._categories), dtype=pl.String).implode()
         others = (
             counted.filter(~pl.col("value").is_in(known))
             .group_by("value")

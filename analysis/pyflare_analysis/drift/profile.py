@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ColumnProfile", "Profile", "fit_profile", "merge_profiles"]
 
-SKETCH_POINTS = 512
+SKETCH_POINTS = 1024
 """Points of a numeric column that are kept for merging: see `sketch` for the error."""
 _MOST_CATEGORIES = 1000
 _LEAST_SHARE = 0.001
@@ -238,7 +238,7 @@ def merge_profiles(profiles: Sequence[Profile]) -> Profile:
 
     Categories add up (those that a shard did not keep count as the rest, less than 0.1 % of
     the shard each). Numeric bins are made anew from the points of the shards: every bin's
-    share is within 1/512 of the exact one, and exact where each shard has at most 512
+    share is within 1/1024 of the exact one, and exact where each shard has at most 1,024
     different values.
 
     Raises:

@@ -191,7 +191,7 @@ class CategorySketch:
     """
 
     def __init__(self, keep: Collection[str] = ()) -> None:
-        self._keep = pl.Series(list(keep), dtype=pl.String)
+        self._keep = pl.Series(list(keep), dtype=pl.String).implode()
         self._frames: list[pl.DataFrame] = []
         self._waiting = 0
         self.exact = True
