@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +11,7 @@ import typer
 from pyflare_cli.command import Run, command
 from pyflare_cli.drift.group import app
 from pyflare_cli.drift.recording import StoreOptions
+from pyflare_cli.drift.side_options import PeriodOptions, Sides, open_side
 from pyflare_cli.options import FilterOptions, SourceOptions
 from pyflare_cli.output import Document
 from pyflare_cli.tables import Column
@@ -19,10 +19,10 @@ from pyflare_proto.errors import GateError, NotEnoughDataError, StorageError, Us
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import ExitStack
 
     from pyflare_analysis.drift.heatmap import Cell, HeatMap
     from pyflare_analysis.drift.profile import Profile
-    from pyflare_storage.expressions import Expr
     from pyflare_storage.source import Source
 
 COLUMNS = (
@@ -40,27 +40,19 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class ReferenceOptions:
-    """What windows are compared with."""
+class WindowOptions:
+    """How time is divided, and what a window is compared with."""
 
-    ref: Annotated[
+    every: Annotated[
         str | None,
         typer.Option(
-            metavar="R", help="Reference: a file, folder or source URL, or a saved profile (.json)."
+            metavar="LENGTH",
+            help="Length of a window: 1h, 6h, 1d, 1w, 1mo.  [default: by the time covered]",
         ),
     ] = None
-    ref_since: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Rows of the reference at or after: 7d or ISO 8601."),
-    ] = None
-    ref_until: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Rows of the reference before. Without --ref the reference is the current "
-            "data before that time, and later windows are judged.",
-        ),
-    ] = None
+    timezone: Annotated[
+        str, typer.Option(metavar="TZ", help="IANA time zone of days, weeks and months.")
+    ] = "UTC"
     against: Annotated[
         Literal["reference", "previous"] | None,
         typer.Option(
@@ -75,28 +67,6 @@ class ReferenceOptions:
             help="Compare with the same hours of the week, so that a daily rhythm is no drift.",
         ),
     ] = False
-
-
-@dataclass(frozen=True, slots=True)
-class WindowOptions:
-    """How time is divided."""
-
-    every: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LENGTH",
-            help="Length of a window: 1h, 6h, 1d, 1w, 1mo.  [default: by the time covered]",
-        ),
-    ] = None
-    time_: Annotated[
-        str | None,
-        typer.Option(
-            "--time", metavar="COLUMN", help="Column of times.  [default: start_time, or the only]"
-        ),
-    ] = None
-    timezone: Annotated[
-        str, typer.Option(metavar="TZ", help="IANA time zone of days, weeks and months.")
-    ] = "UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +102,30 @@ class GateOptions:
 def report(
     run: Run,
     *,
-    reference: ReferenceOptions,
+    ref: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R",
+            help="Reference: Parquet, CSV, any source URL, or a saved profile.  "
+            "[default: the current source, divided by --ref-..., else the window before]",
+        ),
+    ] = None,
     cur: Annotated[
         str | None,
-        typer.Option(metavar="C", help="What is judged: as --ref.  [default: the source]"),
+        typer.Option(
+            metavar="C",
+            help="Current rows: Parquet, CSV or any source URL.  [default: --source or --data]",
+        ),
     ] = None,
     windows: WindowOptions,
+    periods: PeriodOptions,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Column; again for more.  [default: all suitable]"),
+        typer.Option(
+            metavar="X",
+            help="Column, input_length_chars, output_length_chars or attributes.KEY; again for "
+            "more.  [default: all suitable]",
+        ),
     ] = None,
     by: Annotated[
         str, typer.Option(metavar="DIM,...", help="Segments: model, feature, attributes.KEY ...")
@@ -152,6 +137,7 @@ def report(
     alpha: Annotated[
         float, typer.Option(metavar="P", help="False discovery rate over all cells.")
     ] = 0.05,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the simulated law.")] = 42,
     unweighted: Annotated[
         bool, typer.Option("--unweighted", help="Count sampled spans once each.")
     ] = False,
@@ -173,45 +159,44 @@ def report(
     each segment is judged too, and what drifts is split into a change of mix and a change
     within segments. Results are kept under drift/ and raise alerts; see --no-store.
     """
-    from contextlib import AbstractContextManager, ExitStack
+    from contextlib import ExitStack
 
+    from pyflare_analysis.drift.profile import Profile
     from pyflare_analysis.drift.psi_config import PSIConfig
     from pyflare_analysis.drift.report import drift_report, fitting_length, time_column
     from pyflare_analysis.drift.windows import Windows
     from pyflare_cli.drift.heat_text import heat_lines
-    from pyflare_storage.source import open_source
 
-    config = PSIConfig(threshold=threshold, num_bins=bins, alpha=alpha)
+    sides = Sides(periods, filters, same_source=ref is None)
+    config = PSIConfig(threshold=threshold, num_bins=bins, alpha=alpha, random_seed=seed)
     with ExitStack() as stack:
-        password = run.settings.clickhouse_password
-        opened = source.open(run.settings) if cur is None else open_source(cur, password=password)
-        current = stack.enter_context(opened)
-        name = time_column(current.columns(), windows.time_)
-        asked = _Asked.read(reference, filters, current, name)
-        other = _reference(reference, current, password)
-        if other is not current and isinstance(other, AbstractContextManager):
-            stack.enter_context(other)
-        every = windows.every or fitting_length(current, name, asked.where)
+        current = stack.enter_context(open_side(run, cur, source))
+        name = time_column(current.columns(), periods.time_)
+        reference = _reference(run, ref, current, sides, against=windows.against, stack=stack)
+        where = sides.current(current)
         heat = drift_report(
             current,
-            other,
-            windows=Windows(every, name, windows.timezone),
-            against=reference.against,
-            same_hour_of_week=reference.same_hour_of_week,
+            reference,
+            windows=Windows(
+                windows.every or fitting_length(current, name, where), name, windows.timezone
+            ),
+            against=windows.against,
+            same_hour_of_week=windows.same_hour_of_week,
             by=[word.strip() for word in by.split(",") if word.strip()],
             columns=column or (),
-            where=asked.where,
-            reference_where=asked.reference_where,
+            where=where,
+            reference_where=None
+            if reference is None or isinstance(reference, Profile)
+            else sides.reference(reference),
             config=config,
             weighted=not unweighted,
-            reference_name=asked.reference_name,
+            reference_name=_part_of(sides) if reference is current else None,
         )
     _write_pictures(heat, html, svg)
-    body = heat.to_dict()
     run.answer(
         Document(
             "pyflare.drift.report/1",
-            body,
+            heat.to_dict(),
             "cells",
             COLUMNS,
             render=lambda terminal: heat_lines(heat, terminal),
@@ -221,85 +206,52 @@ def report(
     _gate(heat, gate)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """Which rows count on each side."""
-
-    where: Expr | None
-    reference_where: Expr | None
-    reference_name: str | None
-
-    @classmethod
-    def read(
-        cls, options: ReferenceOptions, filters: FilterOptions, current: Source, name: str
-    ) -> _Asked:
-        """Return the conditions; times are those of the column `name`.
-
-        Raises:
-            UsageError: a time or an expression that cannot be read.
-        """
-        from pyflare_analysis.drift.heatmap import iso
-        from pyflare_storage.expressions import Timestamp, all_of, col
-        from pyflare_storage.filters import parse_time
-
-        now_ns = time.time_ns()
-        parsed = filters.filters(current.columns())
-        shared = replace(parsed, since_ns=None, until_ns=None).to_expr()
-
-        def moment(text: str | None, option: str) -> int | None:
-            return None if text is None else parse_time(text, now_ns, option=option)
-
-        ref_since = moment(options.ref_since, "--ref-since")
-        ref_until = moment(options.ref_until, "--ref-until")
-        since_ns = parsed.since_ns
-        if options.ref is None and ref_until is not None and since_ns is None:
-            since_ns = ref_until
-
-        def within(since: int | None, until: int | None) -> Expr | None:
-            return all_of(
-                [
-                    shared,
-                    None if since is None else col(name) >= Timestamp(since),
-                    None if until is None else col(name) < Timestamp(until),
-                ]
-            )
-
-        label = None
-        if options.ref is None and ref_until is not None:
-            label = f"rows before {iso(ref_until)}"
-        return cls(
-            within(since_ns, parsed.until_ns),
-            within(ref_since, ref_until),
-            label,
-        )
-
-
 def _reference(
-    options: ReferenceOptions, current: Source, password: str | None
+    run: Run,
+    ref: str | None,
+    current: Source,
+    sides: Sides,
+    *,
+    against: str | None,
+    stack: ExitStack,
 ) -> Source | Profile | None:
-    """Return the reference; the current data themselves where only its times are given.
+    """Return the reference; the current data themselves where a part of them is it.
 
     Raises:
-        UsageError: times of a reference that there is not.
+        UsageError: a reference together with the window before.
         NotFoundError, InvalidDataError: it is not there or cannot be read.
     """
-    if options.ref is not None:
-        if options.ref.endswith(".json"):
-            from pyflare_analysis.drift.profile import Profile
+    if ref is None:
+        if sides.periods.splits and against == "previous":
+            raise UsageError(
+                "--ref-since, --ref-until, --ref-window or --ref-where together with the window "
+                "before",
+                hint="leave them out, or write --against reference",
+            )
+        return current if sides.periods.splits else None
+    from pyflare_analysis.drift.profile_file import is_profile_file
 
-            return Profile.load(options.ref)
-        from pyflare_storage.source import open_source
+    if is_profile_file(ref) or ref.endswith(".json"):
+        from pyflare_analysis.drift.profile import Profile
 
-        return open_source(options.ref, password=password)
-    if options.ref_until is not None and options.against != "previous":
-        return current
-    if options.ref_since is not None or options.ref_until is not None:
-        given = "--ref-since" if options.ref_until is None else "--ref-until"
-        raise UsageError(
-            f"{given} without a reference",
-            hint="--ref R, or --ref-until TIME alone for the current data before that time",
-        )
-    return None
+        sides.check_profile()
+        return Profile.load(ref)
+    from pyflare_storage.source import open_source
+
+    return stack.enter_context(open_source(ref, password=run.settings.clickhouse_password))
+
+
+def _part_of(sides: Sides) -> str:
+    """Return what a part of the current data is called as the reference."""
+    from pyflare_analysis.drift.heatmap import iso
+
+    since, until = sides.times()[:2]
+    parts = [
+        f"from {iso(since)}" if since is not None else "",
+        f"before {iso(until)}" if until is not None else "",
+        f"where {sides.periods.ref_where}" if sides.periods.ref_where else "",
+    ]
+    return f"rows {' '.join(part for part in parts if part)}"
 
 
 def _write_pictures(heat: HeatMap, html: Path | None, svg: Path | None) -> None:

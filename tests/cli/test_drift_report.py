@@ -192,7 +192,11 @@ def test_bad_input_gets_an_error_and_a_hint(pyflare: Pyflare, table: Path, tmp_p
         (2, "unknown column 'tyme'", ("--cur", table, "--time", "tyme")),
         (2, "unknown column 'sice'", ("--cur", table, "--column", "sice")),
         (2, "no dimension 'tem'", ("--cur", table, "--by", "tem")),
-        (2, "--ref-since without a reference", ("--cur", table, "--ref-since", "2026-11-03")),
+        (
+            2,
+            "--ref-since 2026-11-03 alone does not end",
+            ("--cur", table, "--ref-since", "2026-11-03"),
+        ),
         (2, "not a time for --ref-until", ("--cur", table, "--ref-until", "soon")),
         (2, "together with the window before", ("--cur", table, *ref, "--against", "previous")),
         (2, "no reference", ("--cur", table, "--against", "reference")),

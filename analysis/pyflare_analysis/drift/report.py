@@ -5,7 +5,9 @@ at once. Rows are counted in one pass and in memory of a few batches and the cou
 
 Example:
     >>> with open_source("pyflare-data") as source:
-    ...     heat = drift_report(source, windows=Windows("1d"), by=["model"])
+    ...     heat = drift_report(
+    ...         source, windows=Windows("1d"), by=["model"], where=population(source)
+    ...     )
     >>> for row in heat.movers(5):
     ...     print(row.column, row.segment, row.worst.psi, row.worst.moved)
 """
@@ -24,7 +26,6 @@ from pyflare_analysis.drift.columns import (
     Feature,
     Passed,
     feature_named,
-    population,
     suitable_features,
 )
 from pyflare_analysis.drift.heat_rows import heat_rows
@@ -154,7 +155,8 @@ def drift_report(
         by: dimensions of segments, as for costs. Each segment is judged by itself, the shares
             of segments as a column `mix(...)`, and the PSI of all rows is split into both.
         columns: what to look at; every suitable column when empty.
-        where: rows of `current` that count, in addition to `population`.
+        where: rows of `current` that count, for spans mostly `columns.population`; all when
+            None.
         reference_where: likewise of the reference; as `where` when None.
         config: settings of PSI.
         weighted: count rows 1/sampling_probability times.
@@ -173,16 +175,11 @@ def drift_report(
         against or ("previous" if reference is None else "reference"),
         same_hour_of_week,
         tuple(by),
-        all_of([population(current), where]),
-        None,
+        where,
+        where if reference_where is None else reference_where,
         config or PSIConfig(),
         weighted,
     )
-    if isinstance(reference, Profile) or reference is None:
-        question = replace(question, reference_where=question.where)
-    else:
-        own = where if reference_where is None else reference_where
-        question = replace(question, reference_where=all_of([population(reference), own]))
     _check(question)
     features, passed = _features(question, columns)
     profile = _profile(question, features)
@@ -227,15 +224,21 @@ def _check(question: _Question) -> None:
         raise UsageError(f"--by {','.join(question.by)} names a dimension twice", hint="once each")
 
 
-def _features(
-    question: _Question, columns: Sequence[str]
-) -> tuple[list[Feature] | None, list[Passed]]:
-    """Return what to look at, None for all of a profile."""
+def _features(question: _Question, columns: Sequence[str]) -> tuple[list[Feature], list[Passed]]:
+    """Return what to look at, and what was passed over."""
     types = question.current.columns()
     if columns:
         return [feature_named(name, types) for name in columns], []
     if isinstance(question.reference, Profile):
-        return None, []
+        saved = [column.feature for column in question.reference.columns.values()]
+        gone = [f for f in saved if f.column not in types]
+        there = [f for f in saved if f.column in types]
+        if not there:
+            raise SchemaError(
+                f"{question.current.url} has none of the profile's columns",
+                hint=f"columns of the profile: {', '.join(question.reference.columns)}",
+            )
+        return there, [Passed(f.name, "is not in the current rows") for f in gone]
     features, passed = suitable_features(question.current)
     if question.reference is not None:
         known = question.reference.columns()
@@ -251,11 +254,11 @@ def _features(
     return features, passed
 
 
-def _profile(question: _Question, features: list[Feature] | None) -> Profile:
+def _profile(question: _Question, features: list[Feature]) -> Profile:
     """Return the bins, and the reference where it is one for all windows."""
     reference = question.reference
     if isinstance(reference, Profile):
-        names = list(reference.columns) if features is None else [f.name for f in features]
+        names = [feature.name for feature in features]
         unknown = [name for name in names if name not in reference.columns]
         if unknown:
             raise SchemaError(
