@@ -254,7 +254,7 @@ def memory_line(rows: int) -> str:
                     "status_code": pl.repeat("error", part, eager=True),
                     "error_message": texts,
                 }
-            ).write_parquet(Path(folder) / f"{number:05d}.parquet")
+            ).write_parquet(Path(folder) / f"{number:05d}.parquet", row_group_size=32_768)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.process_time()
         with open_source(folder) as source:
@@ -296,7 +296,7 @@ def main() -> None:
         return
     inside_peer_environment(options.peer_venv)
     memory = []
-    for rows in (500_000, 5_000_000):
+    for rows in (1_000_000, 5_000_000):
         command = [sys.executable, *sys.argv, "--rows", str(rows)]
         line = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         memory.append(f"- {line.strip()}")

@@ -1,7 +1,7 @@
 """Second pass over failures: what is known of each cluster.
 
 Memory: figures of each cluster, its latest `keep` members and traces, and the hashes of at
-most a million pairs of cluster and trace; beyond that every second hash is let go, again
+most half a million pairs of cluster and trace; beyond that every second hash is let go, again
 and again, and the number of traces becomes an estimate (the k minimum values of Bar-Yossef
 et al. 2002, with a threshold in place of k).
 """
@@ -17,7 +17,7 @@ from pyflare_analysis.rca.failure_rows import Window
 
 __all__ = ["ClusterFacts", "ClusterMembers"]
 
-_MAX_PAIRS = 1_000_000
+_MAX_PAIRS = 500_000
 _HASH_SEED = 20_262
 _FIGURES = {
     "stored": pl.Int64(),

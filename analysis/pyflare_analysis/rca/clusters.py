@@ -116,7 +116,7 @@ class FailureCluster:
     stored_size: int = 0
     """Failures as they are stored: `size` without weights."""
     affected_trace_count: int = 0
-    """Different traces; an estimate beyond a million of them over all clusters."""
+    """Different traces; an estimate beyond half a million of them over all clusters."""
     first_seen_ns: int | None = None
     """Earliest failure over all known runs, nanoseconds since 1970."""
     last_seen_ns: int | None = None
