@@ -20,14 +20,21 @@ Adtributor (Bhagwan et al., NSDI 2014), of any combination of values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflare_analysis.rca.change_leaves import Leaves
-from pyflare_analysis.rca.change_search import ChangedSlice, find_changed, leaf_evidence
+from pyflare_analysis.rca.change_leaves import Leaves, before_and_after
+from pyflare_analysis.rca.change_search import (
+    WANDER,
+    ChangedSlice,
+    find_changed,
+    leaf_evidence,
+    wander_of,
+)
 from pyflare_analysis.rca.coded import Label
 from pyflare_proto.errors import NotEnoughDataError, UsageError
 
@@ -166,7 +173,7 @@ def explain(
     """Return where the change between the two periods of leaves comes from.
 
     Args:
-        leaves: the leaves; of a total, `count` holds the exposure of the whole, (2, 1).
+        leaves: the leaves; of a total, `counts` holds the exposure of the whole.
         config: how to look.
         measure: name of what changed.
         unit: its unit.
@@ -198,8 +205,8 @@ def explain(
         after=split.after,
         mix_effect=split.mix_total,
         rate_effect=split.rate_total,
-        before_rows=int(leaves.rows[0]),
-        after_rows=int(leaves.rows[1]),
+        before_rows=int(leaves.rows[:2].sum()),
+        after_rows=int(leaves.rows[2]),
         dimensions=tuple(dimension.name for dimension in leaves.dimensions),
         causes=tuple(causes[: config.limit]),
     )
@@ -229,9 +236,9 @@ class _Split:
         self._value = leaves.value
         self._count = leaves.count
         self._totals = leaves.value.sum(axis=1)
-        exposure = leaves.count if leaves.count.shape[1] == 1 else leaves.count.sum(axis=1)
-        self._whole = np.asarray(exposure, dtype=np.float64).reshape(2)
-        for name, rows, whole in zip(("before", "after"), leaves.rows, self._whole, strict=True):
+        self._whole = leaves.count.sum(axis=1)
+        read = (leaves.rows[:2].sum(), leaves.rows[2])
+        for name, rows, whole in zip(("before", "after"), read, self._whole, strict=True):
             if not rows or whole <= 0:
                 raise NotEnoughDataError(
                     f"nothing to compare: no rows {name} the change",
@@ -251,7 +258,7 @@ class _Split:
         """Return (2, k) what the values of leaves are out of."""
         if self._ratio:
             return self._count
-        return self._whole[:, None] * np.ones_like(members)
+        return np.asarray(self._whole[:, None] * np.ones_like(members), dtype=np.float64)
 
     def _effects(
         self, value: NDArray[np.float64], count: NDArray[np.float64]
@@ -269,26 +276,59 @@ class _Split:
         mix = (share[1] - share[0]) * (rate.mean(axis=0) - usual)
         return mix, share.mean(axis=0) * (rate[1] - rate[0])
 
+    def _scale(self) -> NDArray[np.float64]:
+        """Return the value that is worth one event, of each leaf.
+
+        n values of mean m and variance v are as uncertain, relative to their mean, as n m^2 / v
+        events, so an event is worth v / m. Events themselves are worth 1 - rate. Of other values
+        the coefficient of variation is taken to be the same in all leaves, as it nearly is where
+        large values spread more. Of a total, whose n is random too, an event is worth
+        E[x^2] / E[x].
+        """
+        value, count = self._value.sum(axis=0), self._count.sum(axis=0)
+        total, squares = float(value.sum()), float(self._leaves.squares.sum())
+        if total <= 0:
+            return np.ones(self.size)
+        if not self._ratio:
+            return np.full(self.size, squares / total)
+        if math.isclose(total, squares):
+            return np.full(self.size, max(1 - total / float(count.sum()), 1e-9))
+        usual = np.divide(
+            self._value**2, self._count, out=np.zeros_like(self._value), where=self._count > 0
+        )
+        left = max(float(count.sum()) - np.count_nonzero(self._count), 1.0)
+        within = max(squares - float(usual.sum()), 0.0) / left
+        variation = max(within / (float(usual.sum()) / float(count.sum())), 1e-9)
+        mean = np.divide(value, count, out=np.zeros_like(value), where=count > 0)
+        return np.asarray(variation * np.where(mean > 0, mean, total / count.sum()))
+
     def rate_evidence(self) -> NDArray[np.float64]:
         """Return the evidence that the rate of each leaf changed the way of the whole."""
-        # A sum of values of spread E[x^2] is worth as many events as values / (E[x^2] / E[x]).
-        total = float(self._value.sum())
-        scale = float(self._leaves.square.sum()) / total if total > 0 else 1.0
-        events = np.maximum(self._value, 0.0) / (scale or 1.0)
-        exposure = self._exposures(np.ones(events.shape[1]))
+        events = np.maximum(self._leaves.values, 0.0) / self._scale()
+        ones = np.ones_like(events)
+        exposure = self._leaves.counts * ones
         rising = np.full(events.shape[1], self.change > 0)
-        if not events[0].sum():
+        wander = wander_of(events[:2], exposure[:2]) if self._long_enough else WANDER
+        before, spent = before_and_after(events), before_and_after(exposure)
+        if not before[0].sum():
             # Nothing at all before: compare with half an event over the whole.
-            events = events + 0.5 * exposure / self._whole[:, None] * np.array([[1.0], [0.0]])
-        return leaf_evidence(events[0], exposure[0], events[1], exposure[1], rising)
+            before[0] += 0.5 * spent[0] / spent[0].sum()
+        return leaf_evidence(before, spent, rising, wander=wander)
+
+    @property
+    def _long_enough(self) -> bool:
+        """Whether the halves before tell how much rates wander over the period after."""
+        return bool(self._leaves.counts[2].sum() >= self._leaves.counts[:2].sum() / 2)
 
     def mix_evidence(self) -> NDArray[np.float64]:
         """Return the evidence that the share of each leaf changed in the way of the whole."""
         value, count = self._value.sum(axis=0), self._count.sum(axis=0)
         rate = np.divide(value, count, out=np.zeros_like(value), where=count > 0)
         rising = (rate - (self.before + self.after) / 2) * self.change > 0
-        whole = np.broadcast_to(self._whole[:, None], self._count.shape)
-        return leaf_evidence(self._count[0], whole[0], self._count[1], whole[1], rising)
+        counts = self._leaves.counts
+        whole = counts.sum(axis=1, keepdims=True) * np.ones_like(counts)
+        wander = wander_of(counts[:2], whole[:2]) if self._long_enough else WANDER
+        return leaf_evidence(self._count, before_and_after(whole), rising, wander=wander)
 
     @property
     def size(self) -> int:

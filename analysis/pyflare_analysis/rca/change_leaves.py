@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     from pyflare_storage.expressions import Expr
     from pyflare_storage.source import Source
 
-__all__ = ["Leaves", "PeriodReader", "PeriodRows", "read_leaves"]
+__all__ = ["Leaves", "PeriodReader", "PeriodRows", "before_and_after", "read_leaves"]
 
 MOST_DIMENSIONS = 6
 """Dimensions whose values are combined to leaves."""
 MOST_VALUES = 100
 """Values of one dimension with leaves of their own."""
-_BEFORE, _AFTER = 0, 1
+LEAST_EVENTS = 10
+"""Events that a leaf has on average, where the dimensions are chosen."""
+HALVES = 3
+"""Periods that rows are told apart by: two halves before the change, and after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class PeriodRows:
     """Some rows: the period each falls into, and its numbers."""
 
     period: NDArray[np.int64]
-    """(n,) 0 before, 1 after, -1 neither."""
+    """(n,) 0 in the first half of the period before, 1 in the second, 2 after, -1 neither."""
     value: NDArray[np.float64]
     """(n,) what is summed up: bad rows, cost, the value column."""
     count: NDArray[np.float64]
@@ -58,19 +61,37 @@ class PeriodReader:
 
 @dataclass(slots=True)
 class Leaves:
-    """Combinations of values, k of them, with their sums before (row 0) and after (row 1)."""
+    """Combinations of values, k of them, with their sums by period.
+
+    Row 0 is the first half of the period before, row 1 its second half, row 2 the period after.
+    """
 
     dimensions: tuple[CodedDimension, ...]
     codes: NDArray[np.int64]
     """(d, k)"""
-    value: NDArray[np.float64]
-    """(2, k)"""
-    count: NDArray[np.float64]
-    """(2, k)"""
-    square: NDArray[np.float64]
-    """(2, k)"""
+    values: NDArray[np.float64]
+    """(3, k)"""
+    counts: NDArray[np.float64]
+    """(3, k), or (3, 1): the exposure of the whole."""
+    squares: NDArray[np.float64]
+    """(3, k)"""
     rows: NDArray[np.int64]
-    """(2,) rows read."""
+    """(3,) rows read."""
+
+    @property
+    def value(self) -> NDArray[np.float64]:
+        """Return (2, k) the values before and after."""
+        return before_and_after(self.values)
+
+    @property
+    def count(self) -> NDArray[np.float64]:
+        """Return the counts before and after, like `value`."""
+        return before_and_after(self.counts)
+
+
+def before_and_after(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (2, k) of (3, k): the halves before the change joined."""
+    return np.stack([sums[0] + sums[1], sums[2]])
 
 
 def read_leaves(
@@ -131,7 +152,29 @@ class _Rows:
 
 
 def _related(rows: _Rows, dimensions: list[CodedDimension], depth: int) -> list[CodedDimension]:
-    """Return the dimensions of the slices whose own rate explains the change best."""
+    """Return the dimensions of the slices whose own rate explains the change best.
+
+    Only so many that leaves keep `LEAST_EVENTS` on average, and none that another one decides.
+    """
+    tables = _count_pairs(rows, dimensions, depth)
+    best = {combination: _best_split(table) for combination, table in tables.items()}
+    related: list[int] = []
+    room = _rows_of(tables) / LEAST_EVENTS
+    for combination in sorted(best, key=lambda item: (-best[item], item)):
+        for position in combination:
+            if position in related or _decided(tables, related, position):
+                continue
+            room /= dimensions[position].rest
+            if related and (room < 1 or len(related) == MOST_DIMENSIONS):
+                return [dimensions[position] for position in sorted(related)]
+            related.append(position)
+    return [dimensions[position] for position in sorted(related)]
+
+
+def _count_pairs(
+    rows: _Rows, dimensions: Sequence[CodedDimension], depth: int
+) -> dict[tuple[int, ...], NDArray[np.float64]]:
+    """Return the sums of single dimensions and pairs: (value and count, period, cell)."""
     sizes = [dimension.rest + 1 for dimension in dimensions]
     chosen = [
         combination
@@ -140,59 +183,71 @@ def _related(rows: _Rows, dimensions: list[CodedDimension], depth: int) -> list[
     ]
     tables: dict[tuple[int, ...], NDArray[np.float64]] = {}
     for codes, batch in rows.batches(dimensions):
+        late = (batch.period == HALVES - 1).astype(np.int64)
         for combination in chosen:
-            key = batch.period.copy()
-            cells = 2
+            key, cells = late, 1
             for position in combination:
                 key = key * sizes[position] + codes[position]
                 cells *= sizes[position]
-            table = tables.setdefault(combination, np.zeros((2, cells)))
-            table[0] += np.bincount(key, weights=batch.value, minlength=cells)
-            table[1] += np.bincount(key, weights=batch.count, minlength=cells)
-    best = {combination: _best_split(table) for combination, table in tables.items()}
-    related: list[int] = []
-    for combination in sorted(best, key=lambda item: (-best[item], item)):
-        related += [position for position in combination if position not in related]
-        if len(related) >= MOST_DIMENSIONS:
-            break
-    return [dimensions[position] for position in sorted(related[:MOST_DIMENSIONS])]
+            table = tables.setdefault(combination, np.zeros((2, 2, cells)))
+            for row, addend in enumerate((batch.value, batch.count)):
+                counted = np.bincount(key, weights=addend, minlength=2 * cells)
+                table[row] += counted.reshape(2, cells)
+    return tables
+
+
+def _rows_of(tables: Mapping[tuple[int, ...], NDArray[np.float64]]) -> float:
+    return float(next(iter(tables.values()))[1].sum())
+
+
+def _decided(
+    tables: Mapping[tuple[int, ...], NDArray[np.float64]], related: Sequence[int], position: int
+) -> bool:
+    """Return whether a dimension has one value for each value of one already chosen."""
+    for other in related:
+        pair = tables.get((min(other, position), max(other, position)))
+        if pair is None:
+            continue
+        cells = np.count_nonzero(pair[1].sum(axis=0))
+        if cells <= np.count_nonzero(tables[other,][1].sum(axis=0)):
+            return True
+    return False
 
 
 def _best_split(table: NDArray[np.float64]) -> float:
     """Return the largest deviance of one cell with a change of its own."""
-    value, count = (column.reshape(2, -1) for column in table)
-    total = value.sum(axis=1)
-    whole = count.sum(axis=1)
-    if not total[_BEFORE] or not whole[_BEFORE]:
+    value, count = table
+    total, whole = value.sum(axis=1), count.sum(axis=1)
+    if total[0] <= 0 or not whole.all():
         return 0.0
-    usual = total[_BEFORE] / whole[_BEFORE]
-    rate = (value[_BEFORE] + 1) / (count[_BEFORE] + 1 / usual)
-    expected = count[_AFTER] * rate * (total[_AFTER] / max(whole[_AFTER], 1e-300)) / usual
-    return float(deviance(value[_AFTER], np.maximum(total[_AFTER], 1e-9), expected).max())
+    usual = total[0] / whole[0]
+    rate = (value[0] + 1) / (count[0] + 1 / usual)
+    expected = count[1] * rate * (total[1] / whole[1]) / usual
+    return float(deviance(value[1], np.maximum(total[1], 1e-9), expected).max())
 
 
 def _leaves(rows: _Rows, dimensions: Sequence[CodedDimension]) -> Leaves:
     sizes = [dimension.rest + 1 for dimension in dimensions]
     keys = np.zeros(0, np.int64)
-    sums = np.zeros((6, 0))
-    read = np.zeros(2, np.int64)
+    sums = np.zeros((3 * HALVES, 0))
+    read = np.zeros(HALVES, np.int64)
     for codes, batch in rows.batches(dimensions):
-        read += np.bincount(batch.period, minlength=2)
+        read += np.bincount(batch.period, minlength=HALVES)
         key = np.zeros(codes.shape[1], np.int64)
         for position, size in enumerate(sizes):
             key = key * size + codes[position]
         # What is known so far and the batch, as one list with one entry a leaf.
         keys, inverse = np.unique(np.concatenate([keys, key]), return_inverse=True)
         known = sums.shape[1]
-        joined = np.zeros((6, len(keys)))
+        joined = np.zeros((3 * HALVES, len(keys)))
         joined[:, inverse[:known]] = sums
         place = inverse[known:] + batch.period * len(keys)
         for row, addend in enumerate((batch.value, batch.count, batch.square)):
-            added = np.bincount(place, weights=addend, minlength=2 * len(keys))
-            joined[2 * row : 2 * row + 2] += added.reshape(2, -1)
+            added = np.bincount(place, weights=addend, minlength=HALVES * len(keys))
+            joined[HALVES * row : HALVES * (row + 1)] += added.reshape(HALVES, -1)
         sums = joined
     codes_of = np.zeros((len(sizes), len(keys)), np.int64)
     rest = keys
     for position in range(len(sizes) - 1, -1, -1):
         rest, codes_of[position] = np.divmod(rest, sizes[position])
-    return Leaves(tuple(dimensions), codes_of, sums[0:2], sums[2:4], sums[4:6], read)
+    return Leaves(tuple(dimensions), codes_of, sums[:3], sums[3:6], sums[6:], read)

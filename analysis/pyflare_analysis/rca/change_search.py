@@ -1,19 +1,23 @@
 """Which slices a change comes from: evidence leaf by leaf, summed over slices.
 
 For each leaf two explanations compete. Usual: its count after the change is what its rate
-before lets expect. Changed: the rate was multiplied by a factor that is unknown, between 1.5
-and 30 (or their inverses, when the measure fell). Both leave room for the noise of the counts,
-for the uncertainty of the rate before, and for the wander of rates of about 30 % that real
-systems show from minute to minute (negative binomial counts). The logarithm of the ratio of
-their probabilities is the leaf's evidence.
+before lets expect. Changed: the rate was multiplied by a factor up to 30 (or divided, when the
+measure fell). Both leave room for the noise of the counts, for the uncertainty of the rate
+before, and for the wander of rates (negative binomial counts). The logarithm of the ratio of
+their probabilities is the leaf's evidence for that factor.
 
-A slice is a cause when its leaves changed and the others did not, so the slice with the largest
-sum of evidence is the cause: leaves that did not change speak against it. That is a scan
-statistic (Neill and Cooper 2010, "A multivariate Bayesian scan statistic", Machine Learning 79)
-over slices, in the spirit of the ripple effect of Squeeze (Li et al., ISSRE 2019): all leaves of
-a cause change, by factors that may differ. Evidence of one leaf counts up to 10 (odds of e^10),
-so that one large leaf does not decide. Each condition of a slice costs 1, as Akaike's criterion
-charges a parameter. The leaves of a cause are then set aside, and the search goes on.
+A slice is a cause when its leaves changed by one factor and the others did not (the ripple
+effect of HotSpot and Squeeze: Li et al., ISSRE 2019). Its evidence is the sum over its leaves,
+averaged over the factors: leaves that did not change speak against it. That is the Bayesian scan
+statistic of Neill and Cooper (2010, Machine Learning 79:261-282) over slices. Evidence of one
+leaf counts up to 10 nats, so that one large leaf does not decide. Each condition of a slice costs
+1 nat, as Akaike's criterion charges a parameter. The leaves of a cause are then set aside, and
+the search goes on while a slice has better odds than all slices had before (their number) by
+20 to 1. Where nearly all leaves changed the cause is no slice but everything.
+
+How much rates wander is measured between the halves of the period before, when these are about
+as long as the period after (the estimator of DerSimonian and Laird 1986); otherwise it is taken
+as 30 %, as rates of real systems do from minute to minute.
 """
 
 from __future__ import annotations
@@ -28,20 +32,27 @@ from numpy.typing import NDArray
 
 from pyflare_analysis.rca.change_leaves import Leaves
 
-__all__ = ["ChangedSlice", "find_changed", "leaf_evidence"]
+__all__ = ["WANDER", "ChangedSlice", "find_changed", "leaf_evidence", "wander_of"]
 
 WANDER = 0.3
-"""Standard deviation of the factor by which rates change without a cause."""
+"""Standard deviation of the factor by which rates change without a cause, where it cannot be
+measured; and the most that is believed."""
+LEAST_WANDER = 0.05
 LIMIT = 10.0
 """Most evidence that one leaf gives, in nats."""
 PRICE = 1.0
 """Evidence that each condition costs."""
+EVERYWHERE = 0.95
+"""Share of all evidence that speaks for a change where everything changed."""
 LEAST_ODDS = 3.0
 """Evidence that a cause needs beyond the logarithm of the number of slices: odds of 20 to 1 when
 each was as likely as the others before."""
 _PRIOR_EVENTS = 1.0
 """Events at the overall rate that are added to each leaf before the change."""
-_FACTORS = np.exp(np.linspace(np.log(1.5), np.log(30.0), 12))
+_LARGEST = math.log(30.0)
+_LEAST_FACTOR = 0.1
+_FACTORS = 12
+_KNOWN_EVENTS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +68,53 @@ class ChangedSlice:
 
 
 def leaf_evidence(
-    before: NDArray[np.float64],
-    exposure_before: NDArray[np.float64],
-    after: NDArray[np.float64],
-    exposure_after: NDArray[np.float64],
+    events: NDArray[np.float64],
+    exposure: NDArray[np.float64],
     rising: NDArray[np.bool_],
+    *,
+    wander: float = WANDER,
 ) -> NDArray[np.float64]:
-    """Return the log odds that each leaf changed rather than not, (k,), within +-LIMIT.
+    """Return the log odds of each factor and leaf, (f, k), within +-LIMIT.
 
     Args:
-        before: events of each leaf before, (k,).
-        exposure_before: what they are out of.
-        after: events after.
-        exposure_after: what they are out of.
+        events: of each leaf before and after, (2, k); not all 0 before.
+        exposure: what they are out of, (2, k).
         rising: whether a change means more events, (k,).
+        wander: standard deviation of the factor by which rates change without a cause.
     """
+    (before, after), (exposure_before, exposure_after) = events, exposure
     usual = before.sum() / exposure_before.sum()
     rate = (before + _PRIOR_EVENTS) / (exposure_before + _PRIOR_EVENTS / usual)
-    shape = 1 / (WANDER**2 + 1 / (before + _PRIOR_EVENTS))
+    shape = 1 / (wander**2 + 1 / (before + _PRIOR_EVENTS))
     expected = exposure_after * rate
-    factors = np.where(rising, _FACTORS[:, None], 1 / _FACTORS[:, None])
-    changed = np.logaddexp.reduce(
-        [_log_probability(after, expected * factor, shape) for factor in factors], axis=0
-    ) - np.log(len(_FACTORS))
-    odds = changed - _log_probability(after, expected, shape)
-    return np.asarray(np.clip(odds, -LIMIT, LIMIT), dtype=np.float64)
+    # Changes that wander explains are none: the smallest factor is one standard deviation.
+    factors = np.exp(np.linspace(max(wander, _LEAST_FACTOR), _LARGEST, _FACTORS))[:, None]
+    factors = np.where(rising, factors, 1 / factors)
+    usually = _log_probability(after, expected, shape)
+    odds = [_log_probability(after, expected * factor, shape) - usually for factor in factors]
+    return np.clip(odds, -LIMIT, LIMIT)
+
+
+def wander_of(events: NDArray[np.float64], exposure: NDArray[np.float64]) -> float:
+    """Return the standard deviation of the factor by which the rates of leaves wander.
+
+    Args:
+        events: of each leaf in two periods without a change, (2, k).
+        exposure: what they are out of, (2, k).
+
+    Source: DerSimonian and Laird 1986, Control. Clin. Trials 7:177-188, of log ratios.
+    """
+    known = (events.sum(axis=0) >= _KNOWN_EVENTS) & (exposure > 0).all(axis=0)
+    if known.sum() < 3:
+        return WANDER
+    events = events[:, known] + 0.5
+    ratio = np.log(events[0] / exposure[0, known]) - np.log(events[1] / exposure[1, known])
+    weight = 1 / (1 / events).sum(axis=0)
+    mean = weight @ ratio / weight.sum()
+    excess = weight @ (ratio - mean) ** 2 - (len(ratio) - 1)
+    variance = excess / (weight.sum() - weight @ weight / weight.sum())
+    # A ratio has the wander of both its periods.
+    return float(np.clip(math.sqrt(max(variance, 0.0) / 2), LEAST_WANDER, WANDER))
 
 
 def _log_probability(
@@ -107,11 +140,14 @@ def find_changed(
 
     Args:
         leaves: the leaves.
-        evidence: log odds of each, (k,).
+        evidence: log odds of each factor and leaf, (f, k).
         depth: conditions of a slice at most.
         most: slices at most.
     """
     evidence = evidence.copy()
+    if _everywhere(evidence):
+        whole = np.ones(evidence.shape[1], np.bool_)
+        return [ChangedSlice((), whole, float(_averaged(evidence.sum(axis=1))))]
     tables = _tables(leaves, depth)
     least = LEAST_ODDS + math.log(max(1, sum(int(table.named.sum()) for table in tables)))
     found: list[ChangedSlice] = []
@@ -120,8 +156,21 @@ def find_changed(
         if best is None or best.evidence < least:
             break
         found.append(best)
-        evidence[best.leaves] = 0.0
+        evidence[:, best.leaves] = 0.0
     return found
+
+
+def _averaged(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the log of the average odds over factors, the first axis of (f, s)."""
+    average = np.logaddexp.reduce(log_odds, axis=0) - math.log(len(log_odds))
+    return np.asarray(average, dtype=np.float64)
+
+
+def _everywhere(evidence: NDArray[np.float64]) -> bool:
+    """Return whether nearly all evidence says that leaves changed, by the factor that fits best."""
+    best = evidence[int(np.argmax(evidence.sum(axis=1)))]
+    speaks = float(np.abs(best).sum())
+    return speaks > LIMIT and float(np.maximum(best, 0.0).sum()) >= EVERYWHERE * speaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +202,10 @@ def _tables(leaves: Leaves, depth: int) -> list[_Table]:
 def _best(tables: Sequence[_Table], evidence: NDArray[np.float64]) -> ChangedSlice | None:
     best: ChangedSlice | None = None
     for table in tables:
-        sums = np.bincount(table.slice_of, weights=evidence, minlength=len(table.codes))
-        sums = np.where(table.named, sums - PRICE * (len(table.positions) - 1), -np.inf)
+        size = len(table.codes)
+        by_factor = [np.bincount(table.slice_of, row, minlength=size) for row in evidence]
+        sums = _averaged(np.array(by_factor)) - PRICE * (len(table.positions) - 1)
+        sums = np.where(table.named, sums, -np.inf)
         index = int(np.argmax(sums))
         if best is None or sums[index] > best.evidence + 1e-9:
             pairs = zip(table.positions, table.codes[index], strict=True)

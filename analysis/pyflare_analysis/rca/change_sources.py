@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -86,7 +87,8 @@ def attribute_spans(
     shown = model_names(source, where)
     wanted = [replace(d, renamed=shown) if d.columns == ("model",) else d for d in wanted]
     threshold = _quantile_before(source, resolved, early, where)
-    periods = _Periods(columns, early, late)
+    middle = Timestamp((before[0] + before[1]) // 2)
+    periods = _Periods(columns, early, late, col("start_time") < middle)
 
     def read(frame: pl.DataFrame) -> PeriodRows:
         value = reader.read(frame).to_numpy()
@@ -100,7 +102,8 @@ def attribute_spans(
     leaves = _leaves(source, wanted, where, PeriodReader(needed, read), config)
     unit = "share" if resolved.kind != "mean" else resolved.unit
     if total:
-        leaves.count = np.array([[before[1] - before[0]], [after[1] - after[0]]], np.float64) / 1e9
+        half, whole = (before[1] - before[0]) / 2e9, (after[1] - after[0]) / 1e9
+        leaves.counts = np.array([[half], [half], [whole]])
         return explain(leaves, config, measure=f"total {resolved.name}", unit=unit, ratio=False)
     return explain(leaves, config, measure=resolved.name, unit=unit, ratio=True)
 
@@ -128,18 +131,20 @@ def _within(column: str, period: TimeRange) -> Expr:
 class _Periods:
     """Tells the periods of rows apart."""
 
-    def __init__(self, columns: Mapping[str, str], early: Expr, late: Expr) -> None:
+    def __init__(self, columns: Mapping[str, str], early: Expr, late: Expr, first: Expr) -> None:
         from pyflare_storage.polars_expressions import PolarsCompiler
 
         self._compiler = PolarsCompiler(columns)
         self._early = self._compiler.condition(resolve(early, columns))
         self._late = self._compiler.condition(resolve(late, columns))
+        self._first = self._compiler.condition(resolve(first, columns))
 
     def of(self, frame: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """Return (n,) 0 before, 1 after, -1 neither."""
-        flags = frame.select(early=self._early.fill_null(False), late=self._late.fill_null(False))
-        early, late = (flags[name].to_numpy() for name in ("early", "late"))
-        return np.where(late, 1, np.where(early, 0, -1))
+        """Return (n,) the periods of `PeriodRows`."""
+        asked = {"early": self._early, "late": self._late, "first": self._first}
+        flags = frame.select(**{name: flag.fill_null(False) for name, flag in asked.items()})
+        early, late, first = (flags[name].to_numpy() for name in asked)
+        return np.where(late, 2, np.where(early, np.where(first, 0, 1), -1))
 
     def weight(self, frame: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """Return (n,) how many rows each stands for."""
@@ -197,7 +202,8 @@ def attribute_table(
     early, late = _table_periods(source, change, columns, where)
     where = all_of([where, early | late])
     wanted = _table_dimensions(source, change, columns, dimensions)
-    periods = _Periods(columns, early, late)
+    first = _first_half(source, change.time, early, where)
+    periods = _Periods(columns, early, late, first)
 
     def read(frame: pl.DataFrame) -> PeriodRows:
         import polars as pl
@@ -215,7 +221,9 @@ def attribute_table(
     needed = (change.time, change.value, *([change.count] if change.count else []))
     leaves = _leaves(source, wanted, where, PeriodReader(needed, read), config)
     if change.count is None:
-        leaves.count = _exposures(source, change.time, early, late, where)
+        leaves.counts = _exposures(
+            source, change.time, (early & first, early & ~first, late), where
+        )
         return explain(leaves, config, measure=f"total {change.value}", unit="", ratio=False)
     measure = f"{change.value} / {change.count}"
     return explain(leaves, config, measure=measure, unit="", ratio=True)
@@ -315,24 +323,49 @@ def _moment(text: str, option: str, type_: str) -> Scalar:
     raise SchemaError(f"the time column holds {type_}", hint="times, numbers or ISO 8601 text")
 
 
+def _first_half(source: Source, time: str, early: Expr, where: Expr | None) -> Expr:
+    """Return the condition of the first half of the period before."""
+    asked = {"first": Min(time), "last": Max(time)}
+    first, last = source.aggregate(asked, where=all_of([where, early])).row(0)
+    type_ = source.columns()[time]
+    if first is None or type_ not in {"int64", "float64", "timestamp_ns"}:
+        return col(time) <= _scalar(last, type_)  # text has no middle: all is the first half
+    middle = first + (last - first) / 2
+    return col(time) < _scalar(middle, type_)
+
+
+def _scalar(value: object, type_: str) -> Scalar:
+    """Return a value of a time column as a literal."""
+    import polars as pl
+
+    if type_ == "timestamp_ns":
+        return Timestamp(int(pl.Series([value]).dt.epoch("ns")[0]))
+    if type_ == "int64":
+        return math.ceil(float(str(value)))
+    return float(str(value)) if type_ == "float64" else str(value or "")
+
+
 def _exposures(
-    source: Source, time: str, early: Expr, late: Expr, where: Expr | None
+    source: Source, time: str, periods: Sequence[Expr], where: Expr | None
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Return (2, 1) how long the periods are: times of a grid, else from first to last."""
-    if _is_grid(source, time, where) or source.columns()[time] not in {
-        "int64",
-        "float64",
-        "timestamp_ns",
-    }:
-        asked = {"early": CountDistinct(time, where=early), "late": CountDistinct(time, where=late)}
-        row = source.aggregate(asked, where=where).row(0)
-        return np.array([[row[0]], [row[1]]], np.float64)
-    ends = {
-        f"{name}_{end}": kind(time, where=period)
-        for name, period in (("early", early), ("late", late))
-        for end, kind in (("first", Min), ("last", Max))
-    }
-    frame = source.aggregate(ends, where=where)
-    numbers = [float(frame[name].cast(int)[0] or 0) for name in ends]
-    # The period before ends where the one after begins.
-    return np.array([[numbers[2] - numbers[0]], [numbers[3] - numbers[2]]], np.float64)
+    """Return (3, 1) how long periods are: times of a grid, else from first to last row."""
+    measured = source.columns()[time] in {"int64", "float64", "timestamp_ns"}
+    if not measured or _is_grid(source, time, where):
+        asked = {str(i): CountDistinct(time, where=period) for i, period in enumerate(periods)}
+        return np.array([source.aggregate(asked, where=where).row(0)], np.float64).T
+    frames = [
+        source.aggregate({"first": Min(time), "last": Max(time)}, where=all_of([where, period]))
+        for period in periods
+    ]
+    numbers = [frame.select(pl_all_float()).row(0) for frame in frames]
+    # A period ends where the next one begins; the last one with its last row.
+    starts = [first or 0.0 for first, _ in numbers]
+    ends = [*starts[1:], numbers[-1][1] or 0.0]
+    return np.array([[end - start] for start, end in zip(starts, ends, strict=True)], np.float64)
+
+
+def pl_all_float() -> pl.Expr:
+    """Return all columns as float64; times in nanoseconds."""
+    import polars as pl
+
+    return pl.all().cast(pl.Int64).cast(pl.Float64)
