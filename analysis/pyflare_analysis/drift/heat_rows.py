@@ -97,7 +97,9 @@ def _whole(units: Units, sides: Sides) -> Units:
 
 def _compare(measured: Sequence[tuple[Profile, Units]], config: PSIConfig) -> list[_Compared]:
     """Compare all units with their references and judge them as one family."""
-    kept = [units.kept() for _, units in measured]
+    # Fewer rows are never judged, and their law is the dearest to simulate.
+    least = 2 * config.min_samples_per_bin
+    kept = [units.kept(least) for _, units in measured]
     columns = [
         measured_columns(profile, units.current, config, reference=units.reference)
         for (profile, _), units in zip(measured, kept, strict=True)
@@ -162,7 +164,8 @@ def _row(
         rows = rows_of[index]
         unit = unit_of.get(index)
         if unit is None:
-            reason = "no rows" if not rows[1] else missing
+            reason = "no rows" if not rows[1] else f"{rows[1]} current rows, too few to judge"
+            reason = missing if rows[1] and not rows[0] else reason
             cells.append(empty_cell(column, label, window, reason, rows))
             continue
         parts = None

@@ -37,7 +37,8 @@ __all__ = ["DRAWS", "null_p_values", "smoothed_psi", "tail_probability"]
 
 DRAWS = 4096
 """Simulated values at most for one p-value."""
-_FIRST_DRAWS = 256
+_STAGES = (64, 256)
+"""Draws after which the groups that have enough of them are done; most are after the first."""
 _ENOUGH = 20
 _FEW = 10
 _ASYMPTOTIC_COUNT = 200.0
@@ -103,7 +104,7 @@ def null_p_values(
     result[use] = asymptotic[use]
     rest = np.flatnonzero(testable & ~large)
     rng = np.random.default_rng(seed)
-    width = max(1, _BLOCK // (_FIRST_DRAWS * x.shape[1]))
+    width = max(1, _BLOCK // (_STAGES[-1] * x.shape[1]))
     for start in range(0, len(rest), width):
         chosen = rest[start : start + width]
         draw = _Draw(statistic, rng, quantile_bins=quantile_bins)
@@ -130,14 +131,22 @@ class _Draw:
 def _simulated(x: Floats, y: Floats, observed: Floats, draw: _Draw) -> Floats:
     """Return p-values by sequential draws; all groups take the first draws, few the rest."""
     bound = observed * (1 - 1e-12) - 1e-15  # equal up to rounding counts as equal
-    first = draw(x, y, _FIRST_DRAWS)
-    above = first >= bound[:, None]
-    reached = above.sum(axis=1) >= _ENOUGH
-    place = (np.cumsum(above, axis=1) >= _ENOUGH).argmax(axis=1) + 1
-    result: Floats = _ENOUGH / place.astype(np.float64)
-    for i in np.flatnonzero(~reached):
-        more = draw(x[i : i + 1], y[i : i + 1], DRAWS - _FIRST_DRAWS)[0]
-        result[i] = _tail(np.concatenate([first[i], more]), observed[i], bound[i])
+    result = np.full(len(observed), np.nan)
+    open_ = np.arange(len(observed))
+    draws = np.empty((len(observed), 0))
+    for stage in _STAGES:
+        more = draw(x[open_], y[open_], stage - draws.shape[1])
+        draws = np.concatenate([draws, more], axis=1)
+        above = draws >= bound[open_, None]
+        reached = above.sum(axis=1) >= _ENOUGH
+        place = (np.cumsum(above[reached], axis=1) >= _ENOUGH).argmax(axis=1) + 1
+        result[open_[reached]] = _ENOUGH / place
+        open_, draws = open_[~reached], draws[~reached]
+        if not len(open_):
+            break
+    for i, first in zip(open_, draws, strict=True):
+        more = draw(x[i : i + 1], y[i : i + 1], DRAWS - len(first))[0]
+        result[i] = _tail(np.concatenate([first, more]), observed[i], bound[i])
     return result
 
 

@@ -60,9 +60,9 @@ class Units:
     rows: Ints
     """(U,) current rows as they are stored, also those of hours that the reference lacks."""
 
-    def kept(self) -> Units:
-        """Return those with rows on both sides."""
-        there = self.current.rows > 0
+    def kept(self, least: int) -> Units:
+        """Return those with at least so many effective rows now, and any before."""
+        there = self.current.effective >= least
         if self.reference is not None:
             there &= self.reference.weight > 0
         chosen = np.flatnonzero(there)
