@@ -229,7 +229,7 @@ PARTS = {"all": slice(None), "first half": slice(0, None, 2), "second half": sli
 def nab_table(data: list[Series]) -> list[str]:
     """Return the table of the Numenta benchmark."""
     lines = [
-        "| detector | threshold | all | first half | second half | all windows found | false alarms |",
+        "| detector | threshold | all | first half | second half | windows found | false alarms |",
         "|---|---|---|---|---|---|---|",
     ]
 
@@ -256,8 +256,10 @@ def nab_table(data: list[Series]) -> list[str]:
 def cloud_table(data: list[Series]) -> list[str]:
     """Return the table of the Microsoft set."""
     lines = [
-        "| detector | threshold | F1 all | first half | second half | precision | recall "
-        "| false alarms |",
+        (
+            "| detector | threshold | F1 all | first half | second half | precision | recall "
+            "| false alarms |"
+        ),
         "|---|---|---|---|---|---|---|---|",
     ]
 
@@ -300,23 +302,29 @@ def main() -> None:
         [
             "# Anomalies of series",
             "",
-            f"Written by `python benchmarks/rca_series.py` on {time.strftime('%Y-%m-%d')}, "
-            f"{os.cpu_count()} cores. Scoring all {points:,} points took pyflare {cpu:.2f} CPU "
-            "seconds.",
+            (
+                f"Written by `python benchmarks/rca_series.py` on {time.strftime('%Y-%m-%d')}, "
+                f"{os.cpu_count()} cores. Scoring all {points:,} points took pyflare {cpu:.2f} CPU "
+                "seconds."
+            ),
             "",
             f"## Numenta Anomaly Benchmark, standard profile, {len(nab)} series",
             "",
-            "Score: 0 is no detection at all, 100 is perfect. One threshold for all series, the "
-            "best for each detector on all files. The published full set gives a rolling z-score "
-            "with a cool-down 45.2.",
+            (
+                "Score: 0 is no detection at all, 100 is perfect. One threshold for all series, the "
+                "best for each detector on all files. The published full set gives a rolling z-score "
+                "with a cool-down 45.2."
+            ),
             "",
             *nab_table(nab),
             "",
             f"## Microsoft cloud monitoring, {len(cloud)} series, {events} events",
             "",
-            "F1 over events, alerts outside of events are false alarms. One threshold for all "
-            "series, the best for each detector on all files. On the full set a rolling z-score "
-            "has 0.53.",
+            (
+                "F1 over events, alerts outside of events are false alarms. One threshold for all "
+                "series, the best for each detector on all files. On the full set a rolling z-score "
+                "has 0.53."
+            ),
             "",
             *cloud_table(cloud),
             "",

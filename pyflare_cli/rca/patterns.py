@@ -202,9 +202,8 @@ def _series(
         )
     if options.type:
         raise UsageError("--type with --input", hint="types are those of patterns in spans")
-    given = [name for name in ("model", "service", "environment", "feature", "user")]
-    used = [f"--{name}" for name in given if getattr(filters, name)]
-    used += [f"--{name}" for name in ("since", "until", "where") if getattr(filters, name)]
+    names = ("since", "until", "model", "service", "environment", "feature", "user", "where")
+    used = [f"--{name}" for name in names if getattr(filters, name)]
     if used:
         raise UsageError(
             f"{used[0]} with --input", hint="filters are those of spans: cut the file beforehand"
@@ -268,8 +267,10 @@ def _pattern_lines(row: Mapping[str, object]) -> list[str]:
     sure = f"q {float(str(q)):.2g}" if q is not None else f"confidence {row['confidence']}"
     return [
         printable(f"{row['severity_level']}: {row['type']} in {slice_text(affected)}"),
-        f"  {row['metric']} {show(row['baseline'])} -> {show(row['observed'])} "
-        f"({row['shape']}, {sure})",
+        (
+            f"  {row['metric']} {show(row['baseline'])} -> {show(row['observed'])} "
+            f"({row['shape']}, {sure})"
+        ),
         f"  {start} {until} UTC",
         *(printable(f"  - {action}") for action in actions),
     ]

@@ -87,10 +87,14 @@ def _errors(pattern: Pattern, where: str) -> list[str]:
     if not pattern.ongoing:
         started = "went up for a while"
     return [
-        f"Read what the failures of {where} say: "
-        f"pyflare rca clusters {_window(pattern)}{_filter(pattern)}",
-        f"Errors of {where} {started}: look for a deployment, a changed limit or an incident of "
-        f"the provider at {format_time(pattern.start_ns)[:19]}Z",
+        (
+            f"Read what the failures of {where} say: "
+            f"pyflare rca clusters {_window(pattern)}{_filter(pattern)}"
+        ),
+        (
+            f"Errors of {where} {started}: look for a deployment, a changed limit or an incident of "
+            f"the provider at {format_time(pattern.start_ns)[:19]}Z"
+        ),
         f"Until it is mended, retry with back-off or send {where} to another model or provider",
     ]
 
@@ -103,20 +107,28 @@ def _latency(pattern: Pattern, where: str) -> list[str]:
         else "it changed at once: look for a deployment, another model or region, a limit reached"
     )
     return [
-        f"Latency of {where} is {pattern.observed / max(pattern.baseline, 1e-9):.1f} times what "
-        f"it was; {cause}",
-        f"Compare the lengths of input and output of {where} before and after: pyflare rca slices "
-        f"--metric token_usage {_window(pattern)}{_filter(pattern)}",
+        (
+            f"Latency of {where} is {pattern.observed / max(pattern.baseline, 1e-9):.1f} times what "
+            f"it was; {cause}"
+        ),
+        (
+            f"Compare the lengths of input and output of {where} before and after: pyflare rca slices "
+            f"--metric token_usage {_window(pattern)}{_filter(pattern)}"
+        ),
         f"Set a timeout and a fallback for {where}; stream the answers if they grew longer",
     ]
 
 
 def _quality(pattern: Pattern, where: str) -> list[str]:
     return [
-        f"Roll {where} back to what it was before {format_time(pattern.start_ns)[:19]}Z, "
-        "or compare the two on the same questions",
-        f"Read the worst answers of {where}: "
-        f"pyflare traces list {_window(pattern)}{_filter(pattern)}",
+        (
+            f"Roll {where} back to what it was before {format_time(pattern.start_ns)[:19]}Z, "
+            "or compare the two on the same questions"
+        ),
+        (
+            f"Read the worst answers of {where}: "
+            f"pyflare traces list {_window(pattern)}{_filter(pattern)}"
+        ),
         f"Check what {where} is given: retrieved documents, prompt version, model version",
     ]
 
@@ -125,8 +137,10 @@ def _cost(pattern: Pattern, where: str) -> list[str]:
     details = pattern.details
     if pattern.metric == "calls":
         return [
-            f"Find who makes the calls of {where}: pyflare cost summary --by user_id,agent_name "
-            f"{_window(pattern)}{_filter(pattern)}",
+            (
+                f"Find who makes the calls of {where}: pyflare cost summary --by user_id,agent_name "
+                f"{_window(pattern)}{_filter(pattern)}"
+            ),
             f"Look for a loop of an agent, a retry storm or a batch job in {where}",
             f"Set a limit for {where}: pyflare budget set --period daily --limit-usd X",
         ]
@@ -137,12 +151,18 @@ def _cost(pattern: Pattern, where: str) -> list[str]:
             moved.append(f"{name} per call went from {before:g} to {within:g}")
     why = " and ".join(moved) if moved else "tokens per call did not grow: look at the price list"
     return [
-        f"A call of {where} costs {pattern.observed / max(pattern.baseline, 1e-9):.1f} times what "
-        f"it did; {why}",
-        f"Check prompt, max_tokens and model of {where} for a change at "
-        f"{format_time(pattern.start_ns)[:19]}Z",
-        f"See who pays for {where}: pyflare cost summary --by user_id,day "
-        f"{_window(pattern)}{_filter(pattern)}",
+        (
+            f"A call of {where} costs {pattern.observed / max(pattern.baseline, 1e-9):.1f} times what "
+            f"it did; {why}"
+        ),
+        (
+            f"Check prompt, max_tokens and model of {where} for a change at "
+            f"{format_time(pattern.start_ns)[:19]}Z"
+        ),
+        (
+            f"See who pays for {where}: pyflare cost summary --by user_id,day "
+            f"{_window(pattern)}{_filter(pattern)}"
+        ),
     ]
 
 
@@ -150,18 +170,24 @@ def _drift(pattern: Pattern, where: str) -> list[str]:
     column = pattern.details.get("drift_column", "an input")
     metric = pattern.details.get("correlated_metric", pattern.metric)
     return [
-        f"{column} of {where} changed while {metric} got worse: find out where the new inputs "
-        f"come from: pyflare rca attribution {_window(pattern)}",
+        (
+            f"{column} of {where} changed while {metric} got worse: find out where the new inputs "
+            f"come from: pyflare rca attribution {_window(pattern)}"
+        ),
         f"See the change itself: pyflare drift psi --column {column}",
-        f"Evaluate {where} on the new inputs before changing prompts or models; the two moved "
-        "together, which does not say that one caused the other",
+        (
+            f"Evaluate {where} on the new inputs before changing prompts or models; the two moved "
+            "together, which does not say that one caused the other"
+        ),
     ]
 
 
 def _temporal(pattern: Pattern, where: str) -> list[str]:
     return [
-        f"It is worse at the same hours every day in {where}: look for batch jobs, backups, "
-        "limits that reset at midnight, or the provider's busy hours",
+        (
+            f"It is worse at the same hours every day in {where}: look for batch jobs, backups, "
+            "limits that reset at midnight, or the provider's busy hours"
+        ),
         f"Read what fails at these hours in {where}: pyflare rca clusters{_filter(pattern)}",
         f"Move what can wait out of these hours, or raise limits for them, in {where}",
     ]
@@ -177,6 +203,8 @@ def _segment(pattern: Pattern, where: str) -> list[str]:
 
 def _series(pattern: Pattern, where: str) -> list[str]:
     return [
-        f"Look at what changed in {pattern.metric} ({where}) at "
-        f"{format_time(pattern.start_ns)[:19]}Z"
+        (
+            f"Look at what changed in {pattern.metric} ({where}) at "
+            f"{format_time(pattern.start_ns)[:19]}Z"
+        )
     ]

@@ -118,7 +118,8 @@ class SliceKey:
         found = shown.replace_strict(
             list(values), list(range(len(values))), default=-1, return_dtype=pl.Int64
         )
-        return found.fill_null(-1).to_numpy()
+        places: NDArray[np.int64] = found.fill_null(-1).to_numpy()
+        return places
 
     def outside(self, value: str) -> Expr:
         """Return the condition of rows that have another value, or none."""
@@ -173,6 +174,7 @@ def _aggregate(
     source: Source,
     grid: Grid,
     key: SliceKey | None,
+    *,
     bins: Bins,
     aggregates: Mapping[str, Aggregate],
     where: Expr | None,
@@ -186,9 +188,9 @@ def _cube(
     grid: Grid,
     key: SliceKey | None,
     values: Sequence[str],
+    *,
     edges: Sequence[float],
     names: Sequence[str],
-    *,
     weighted: bool,
 ) -> Cube:
     """Return an answer as dense arrays."""
@@ -206,8 +208,9 @@ def _cube(
         np.add.at(out, (row[inside], bucket[inside]), column[inside])
         return out
 
-    stored = frame["stored"].sum() or 0
-    scale = stored / frame["trials"].sum() if weighted and frame["trials"].sum() else 1.0
+    stored = float(frame["stored"].sum() or 0)
+    counted = float(frame["trials"].sum() or 0)
+    scale = stored / counted if weighted and counted else 1.0
     binned = np.zeros((*shape, len(edges) - 1))
     known = inside & (bin_ >= 0)
     counts = frame["trials"].cast(float).to_numpy()
@@ -221,8 +224,8 @@ def load_calls(
     grid: Grid,
     key: SliceKey | None,
     values: Sequence[str],
-    where: Expr | None,
     *,
+    where: Expr | None,
     weighted: bool,
 ) -> Cube:
     """Return calls by duration: sums `trials` (calls) and `errors`.
@@ -241,9 +244,10 @@ def load_calls(
         "trials": Count(weighted=weighted),
         "errors": Count(where=FAILED, weighted=weighted),
     }
-    frame = _aggregate(source, grid, key, bins, aggregates, all_of([CALL, where]))
+    calls = all_of([CALL, where])
+    frame = _aggregate(source, grid, key, bins=bins, aggregates=aggregates, where=calls)
     names = ("trials", "errors")
-    return _cube(frame, grid, key, values, DURATION_EDGES, names, weighted=weighted)
+    return _cube(frame, grid, key, values, edges=DURATION_EDGES, names=names, weighted=weighted)
 
 
 def load_costs(
@@ -251,8 +255,8 @@ def load_costs(
     grid: Grid,
     key: SliceKey | None,
     values: Sequence[str],
-    where: Expr | None,
     *,
+    where: Expr | None,
     weighted: bool,
 ) -> Cube:
     """Return priced calls by cost: sums `trials`, `value` (nano-dollars) and tokens."""
@@ -265,15 +269,16 @@ def load_costs(
         "output_tokens": Sum("output_tokens", weighted=weighted),
     }
     priced = all_of([CALL, col("cost_nano_usd").is_not_null(), where])
-    frame = _aggregate(source, grid, key, bins, aggregates, priced)
+    frame = _aggregate(source, grid, key, bins=bins, aggregates=aggregates, where=priced)
     names = ("trials", "value", "input_tokens", "output_tokens")
-    return _cube(frame, grid, key, values, COST_EDGES, names, weighted=weighted)
+    return _cube(frame, grid, key, values, edges=COST_EDGES, names=names, weighted=weighted)
 
 
 def load_scores(
     source: Source,
     grid: Grid,
     keys: Sequence[tuple[SliceKey | None, Sequence[str]]],
+    *,
     reader: MetricReader,
     edges: Sequence[float],
     where: Expr | None,

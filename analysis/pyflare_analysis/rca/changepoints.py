@@ -12,6 +12,7 @@ values are averaged over whole periods first.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -108,7 +109,7 @@ def change_points(
     means = values[:whole].reshape(-1, size).mean(axis=1)
     splits = binary_segmentation(means, min_size=min_periods)
     edges = [0, *splits, len(means)]
-    levels = [float(means[a:b].mean()) for a, b in zip(edges, edges[1:], strict=False)]
+    levels = [float(means[a:b].mean()) for a, b in pairwise(edges)]
     return [
         ChangePoint(int(ns[split * size]), levels[i], levels[i + 1])
         for i, split in enumerate(splits)

@@ -73,8 +73,8 @@ def conditional_p(
     )
     testable = (h1 > 0) & (e1 > 0) & (e0 > 0)
     share = np.where(testable, e1 / np.where(testable, e1 + e0, 1.0), 0.5)
-    p: Floats = betainc(np.where(testable, h1, 1.0), np.where(testable, h0, 0.0) + 1.0, share)
-    return np.where(testable, p, 1.0)
+    p = betainc(np.where(testable, h1, 1.0), np.where(testable, h0, 0.0) + 1.0, share)
+    return np.where(testable, p, 1.0).astype(np.float64)
 
 
 def scan_episodes(
@@ -106,7 +106,7 @@ def scan_episodes(
     starts, ends = starts[later], ends[later]
     found: list[Episode] = []
     while len(found) < limit and len(starts):
-        best = _best(hits, exposure, trials, starts, ends, min_trials, dispersion)
+        best = _best((hits, exposure, trials), (starts, ends), min_trials, dispersion)
         if best is None or best.p_value > alpha:
             break
         found.append(best)
@@ -116,15 +116,13 @@ def scan_episodes(
 
 
 def _best(
-    hits: Floats,
-    exposure: Floats,
-    trials: Floats,
-    starts: NDArray[np.intp],
-    ends: NDArray[np.intp],
+    series: tuple[Floats, Floats, Floats],
+    intervals: tuple[NDArray[np.intp], NDArray[np.intp]],
     min_trials: float,
     dispersion: float,
 ) -> Episode | None:
     """Return the interval with the largest likelihood ratio."""
+    (hits, exposure, trials), (starts, ends) = series, intervals
     h, e, n = (np.concatenate(([0.0], np.cumsum(x))) for x in (hits, exposure, trials))
     fits = (n[ends] - n[starts] >= min_trials) & (n[starts] >= min_trials)
     # An interval that begins or ends with an empty bucket is a shorter one in disguise.

@@ -8,53 +8,25 @@ than in any part (Kulldorff 1997). What it explains is taken out, and the rest i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflare_analysis.rca.baseline import binned_quantile, dispersion
-from pyflare_analysis.rca.cells import Cube, Exclusion, Grid, SliceKey
-from pyflare_analysis.rca.episodes import Episode, scan_episodes
+from pyflare_analysis.rca.baseline import binned_quantile
+from pyflare_analysis.rca.cells import Cube, Exclusion
+from pyflare_analysis.rca.episodes import Episode
+from pyflare_analysis.rca.family import Candidate, Family, scan_cube
 from pyflare_analysis.rca.measures import Figure, Measure
 from pyflare_analysis.rca.pattern import PatternDetectorConfig
-from pyflare_analysis.rca.temporal import hour_ratio
+from pyflare_analysis.rca.scope import Scope
 
-__all__ = ["Candidate", "Family", "Incident", "find_incidents", "first_tests", "reference_mask"]
+__all__ = ["Incident", "find_incidents", "set_apart"]
 
 Floats = NDArray[np.float64]
-Reload = Callable[[SliceKey | None, Sequence[str], Sequence[Exclusion]], Cube]
 _TIE = 0.01
 _NEARLY, _SMALLER, _TRIES = 0.6, 0.8, 3
 """Evidence and calls of a smaller slice that is tried as the cause, and how many are tried."""
-
-
-@dataclass(slots=True)
-class Family:
-    """Metrics that are read from the same cubes, and that one fault moves together."""
-
-    measures: tuple[Measure, ...]
-    cubes: list[Cube]
-    """All calls first, then the dimensions in order of preference."""
-    keys: list[SliceKey | None]
-    reload: Reload
-    """Returns a cube without the rows that are explained."""
-    blocks: list[list[int]] = field(default_factory=list)
-    """Runs of hours of the day that recurring patterns explain."""
-    explained: list[Exclusion] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An episode of one measure of one slice."""
-
-    measure: Measure
-    cube: int
-    row: int
-    episode: Episode
-    others: tuple[Episode, ...]
-    """Further episodes of the series, which are no part of the baseline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,79 +49,10 @@ class Incident:
     """(T,) the figure in each interval, NaN without calls."""
 
 
-def reference_mask(trials: Floats, first: int, min_trials: float) -> NDArray[np.bool_]:
-    """Return the first intervals: those of the baseline share, more where they hold too little."""
-    total = np.cumsum(trials)
-    enough = int(np.searchsorted(total, max(2 * min_trials, 0.2 * total[-1]))) + 1
-    mask = np.zeros(len(trials), dtype=bool)
-    mask[: max(first, enough)] = True
-    return mask
-
-
-def _exposure(family: Family, hits: Floats, trials: Floats, grid: Grid) -> Floats:
-    """Return the trials, times what the hours of the day make of their rate."""
-    exposure = trials
-    hour, day = grid.hour_of_day(), grid.day()
-    explained = np.isin(hour, [h for block in family.blocks for h in block])
-    for block in family.blocks:
-        inside = np.isin(hour, block)
-        rest = inside | ~explained
-        ratio = hour_ratio(hits * rest, trials * rest, day, inside)
-        exposure = exposure * np.where(inside, min(max(ratio, 1.0), 1e3), 1.0)
-    return exposure
-
-
-def _scan(
-    family: Family, at: int, grid: Grid, first: int, config: PatternDetectorConfig
-) -> list[Candidate]:
-    """Return the episodes of all slices of a cube."""
-    cube = family.cubes[at]
-    found: list[Candidate] = []
-    for row in range(len(cube.values)):
-        trials = cube.trials[row]
-        if trials.sum() < 2 * config.min_calls:
-            continue
-        reference = reference_mask(trials, first, config.min_calls)
-        for measure in family.measures:
-            hits = measure.hits(cube, row, reference)
-            exposure = _exposure(family, hits, trials, grid)
-            episodes = scan_episodes(
-                hits,
-                exposure,
-                trials=trials,
-                min_trials=config.min_calls,
-                first_bucket=first,
-                dispersion=dispersion(hits, exposure),
-                alpha=0.05,
-            )
-            found += [
-                Candidate(measure, at, row, e, tuple(o for o in episodes if o is not e))
-                for e in episodes
-            ]
-    return found
-
-
-def first_tests(
-    family: Family, grid: Grid, first: int, config: PatternDetectorConfig
-) -> tuple[list[list[Candidate]], list[float]]:
-    """Return the candidates of each cube, and one p-value for each series that was tested."""
-    candidates = [_scan(family, at, grid, first, config) for at in range(len(family.cubes))]
-    tested = sum(
-        int((cube.trials.sum(axis=1) >= 2 * config.min_calls).sum()) for cube in family.cubes
-    ) * len(family.measures)
-    best: dict[tuple[int, int, int], float] = {}
-    for candidate in (c for found in candidates for c in found):
-        series = (candidate.cube, candidate.row, id(candidate.measure))
-        best[series] = min(best.get(series, 1.0), candidate.episode.p_value)
-    return candidates, [*best.values(), *([1.0] * (tested - len(best)))]
-
-
 def find_incidents(
     family: Family,
     candidates: list[list[Candidate]],
-    grid: Grid,
-    first: int,
-    config: PatternDetectorConfig,
+    scope: Scope,
     p_limit: float,
 ) -> list[Incident]:
     """Return the incidents of a family, explaining away.
@@ -157,19 +60,17 @@ def find_incidents(
     Args:
         family: cubes and measures; its cubes are changed.
         candidates: of `first_tests`.
-        grid: intervals.
-        first: no episode begins before this interval.
-        config: minimum effects.
+        scope: what is looked at.
         p_limit: p-values up to here are significant after the adjustment.
     """
     accepted: list[Incident] = []
-    while len(accepted) < config.max_patterns:
+    while len(accepted) < scope.config.max_patterns:
         ranked: list[tuple[float, Candidate, Incident]] = []
         slices = sum(len(cube.values) for cube in family.cubes)
         for candidate in (c for found in candidates for c in found):
             if candidate.episode.p_value > p_limit:
                 continue
-            incident = _measured(family, candidate, config)
+            incident = _measured(family, candidate, scope.config)
             if incident is not None:
                 penalty = np.log(slices) if candidate.cube else 0.0
                 ranked.append((candidate.episode.llr - float(penalty), candidate, incident))
@@ -180,13 +81,78 @@ def find_incidents(
         _, chosen, incident = min(
             (item for item in ranked if item[0] >= best * (1 - _TIE)), key=lambda i: i[1].cube
         )
-        chosen, incident = _finer(family, chosen, incident, ranked, grid, first, config, p_limit)
+        chosen, incident = _finer(family, chosen, incident, ranked, scope=scope, p_limit=p_limit)
         cube, row = family.cubes[chosen.cube], chosen.row
-        every = np.eye(grid.count, dtype=bool)
+        every = np.eye(scope.grid.count, dtype=bool)
         series = np.array([chosen.measure.figure(cube, row, t).value for t in every])
         accepted.append(replace(incident, series=series))
-        _explain(family, chosen, grid, candidates, first, config)
-    return accepted
+        _explain(family, chosen, candidates, scope)
+    joined = _joined(accepted)
+    return [
+        incident
+        for at, incident in enumerate(joined)
+        if not any(_covered(family, incident, later, scope, p_limit) for later in joined[at + 1 :])
+    ]
+
+
+def set_apart(
+    family: Family,
+    dimension: str,
+    value: str,
+    candidates: list[list[Candidate]],
+    scope: Scope,
+) -> None:
+    """Take a slice out of all calls and of the other dimensions, and scan these again.
+
+    A slice whose share of the calls changed for a while moves every average that it is part of.
+    """
+    key = next(key for key in family.keys if key is not None and key.name == dimension)
+    family.explained.append(Exclusion(key.outside(value), *scope.whole()))
+    for at, cube in enumerate(family.cubes):
+        if cube.dimension != dimension:
+            family.cubes[at] = family.reload(family.keys[at], cube.values, _gone(family, scope))
+            candidates[at] = scan_cube(family, at, scope)
+
+
+def _covered(
+    family: Family,
+    incident: Incident,
+    other: Incident,
+    scope: Scope,
+    p_limit: float,
+) -> bool:
+    """Return whether nothing is left of an incident without the calls of another one."""
+    if None in (incident.dimension, other.dimension) or incident.dimension == other.dimension:
+        return False
+    if not incident.episode.overlaps(other.episode):
+        return False
+    keys = {key.name: key for key in family.keys if key is not None}
+    mine, theirs = keys[incident.dimension or ""], keys[other.dimension or ""]
+    without = [Exclusion(theirs.outside(other.value), *scope.whole())]
+    rest = replace(family, cubes=[family.reload(mine, [incident.value], without)])
+    return not any(
+        c.episode.p_value <= p_limit
+        and c.episode.overlaps(incident.episode)
+        and _measured(rest, c, scope.config) is not None
+        for c in scan_cube(rest, 0, scope)
+    )
+
+
+def _joined(accepted: list[Incident]) -> list[Incident]:
+    """Join what is left at the edges of an incident to it: one alert an episode."""
+    joined: list[Incident] = []
+    for incident in accepted:
+        for at, other in enumerate(joined):
+            a, b = other.episode, incident.episode
+            same = (other.dimension, other.value) == (incident.dimension, incident.value)
+            related = same or other.dimension is None or incident.dimension is None
+            if related and a.first - 1 <= b.last and b.first - 1 <= a.last:
+                whole = replace(a, first=min(a.first, b.first), last=max(a.last, b.last))
+                joined[at] = replace(other, episode=whole)
+                break
+        else:
+            joined.append(incident)
+    return joined
 
 
 def _finer(
@@ -194,9 +160,8 @@ def _finer(
     chosen: Candidate,
     incident: Incident,
     ranked: list[tuple[float, Candidate, Incident]],
-    grid: Grid,
-    first: int,
-    config: PatternDetectorConfig,
+    *,
+    scope: Scope,
     p_limit: float,
 ) -> tuple[Candidate, Incident]:
     """Return a smaller slice that explains the chosen one as well, if there is one.
@@ -220,16 +185,16 @@ def _finer(
         seen.add((item.cube, item.row))
         key = family.keys[item.cube]
         assert key is not None  # noqa: S101 - all calls are smaller than no slice
-        without = Exclusion(key.outside(family.cubes[item.cube].values[item.row]), *_whole(grid))
+        without = Exclusion(key.outside(family.cubes[item.cube].values[item.row]), *scope.whole())
         values = [family.cubes[chosen.cube].values[chosen.row]]
-        gone = [*_gone(family, grid), without]
+        gone = [*_gone(family, scope), without]
         rest = replace(family, cubes=[family.reload(family.keys[chosen.cube], values, gone)])
         left = [
             c
-            for c in _scan(rest, 0, grid, first, config)
+            for c in scan_cube(rest, 0, scope)
             if c.episode.p_value <= p_limit and c.episode.overlaps(chosen.episode)
         ]
-        if not any(_measured(rest, replace(c, cube=0), config) for c in left):
+        if not any(_measured(rest, c, scope.config) for c in left):
             return item, figures
     return chosen, incident
 
@@ -281,12 +246,7 @@ def _details(
 
 
 def _explain(
-    family: Family,
-    chosen: Candidate,
-    grid: Grid,
-    candidates: list[list[Candidate]],
-    first: int,
-    config: PatternDetectorConfig,
+    family: Family, chosen: Candidate, candidates: list[list[Candidate]], scope: Scope
 ) -> None:
     """Take the rows of an accepted candidate out of all cubes, and scan what it touched again."""
     episode, cube = chosen.episode, family.cubes[chosen.cube]
@@ -294,10 +254,10 @@ def _explain(
     key = family.keys[chosen.cube]
     outside = None if key is None else key.outside(cube.values[chosen.row])
     family.explained.append(
-        Exclusion(outside, grid.time_ns(episode.first), grid.time_ns(episode.last))
+        Exclusion(outside, scope.grid.time_ns(episode.first), scope.grid.time_ns(episode.last))
     )
     slices = [e for e in family.explained if e.outside is not None]
-    gone = _gone(family, grid)
+    gone = _gone(family, scope)
     if key is not None and len(slices) == 1:
         _subtract(family.cubes[0], cube, chosen.row)
     elif key is not None:
@@ -312,18 +272,14 @@ def _explain(
             family.cubes[at] = family.reload(family.keys[at], other.values, gone)
         elif at:
             continue
-        candidates[at] = _scan(family, at, grid, first, config)
+        candidates[at] = scan_cube(family, at, scope)
 
 
-def _gone(family: Family, grid: Grid) -> list[Exclusion]:
+def _gone(family: Family, scope: Scope) -> list[Exclusion]:
     """Return what is taken out: slices at any time, so that the mix of the rest stays the same."""
     return [
-        e if e.outside is None else Exclusion(e.outside, *_whole(grid)) for e in family.explained
+        e if e.outside is None else Exclusion(e.outside, *scope.whole()) for e in family.explained
     ]
-
-
-def _whole(grid: Grid) -> tuple[int, int]:
-    return grid.time_ns(0), grid.time_ns(grid.count)
 
 
 def _clear(cube: Cube, row: int | slice, window: slice) -> None:

@@ -8,7 +8,7 @@ the distribution, and tests of counts hold.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,8 @@ __all__ = ["CALL_MEASURES", "COST_MEASURES", "Figure", "Measure", "score_measure
 Floats = NDArray[np.float64]
 
 
-class Figure(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Figure:
     """A metric over some intervals."""
 
     value: float
@@ -68,7 +69,8 @@ class Measure:
         bins = cube.bins[row]
         at = threshold_bin(bins[baseline].sum(axis=0), self.beyond)
         beyond: Floats = bins[:, :at] if self.worse == "lower" else bins[:, at:]
-        return beyond.sum(axis=1)
+        counted: Floats = beyond.sum(axis=1)
+        return counted
 
     def figure(self, cube: Cube, row: int, inside: NDArray[np.bool_]) -> Figure:
         """Return the metric over the intervals `inside` (T,)."""

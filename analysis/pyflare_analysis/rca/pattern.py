@@ -145,7 +145,7 @@ class PatternDetectorConfig:
     dimensions: tuple[str, ...] | None = None
     """Dimensions of the slices; those of docs/rca-patterns.md when None."""
     segments: tuple[str, ...] | None = None
-    """Dimensions of `user_segment_issue`: users and attributes of the application's own when None."""
+    """Dimensions of `user_segment_issue`; users and the application's own attributes when None."""
     max_values: int = 50
     """Values of a dimension that are looked at, the most frequent first."""
     max_patterns: int = 20
@@ -183,6 +183,8 @@ class PatternReport:
     """Whether any span was sampled."""
     not_tested: Mapping[str, str]
     """Types of patterns that could not be looked for, with the reason."""
+    notes: tuple[str, ...] = ()
+    """What else was not looked at."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as it stands in JSON."""
@@ -195,5 +197,6 @@ class PatternReport:
             "weighted": self.weighted,
             "sampled": self.sampled,
             "not_tested": dict(self.not_tested),
+            "notes": list(self.notes),
             "patterns": [pattern.to_dict() for pattern in self.patterns],
         }

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pyflare_analysis.rca.cells import Cube, Exclusion, Grid, SliceKey, load_scores
-from pyflare_analysis.rca.incidents import Family
+from pyflare_analysis.rca.cells import Cube, Exclusion, SliceKey, load_scores
+from pyflare_analysis.rca.family import Family
 from pyflare_analysis.rca.measures import score_measures
 from pyflare_analysis.rca.metrics import MetricReader, resolve_metric
-from pyflare_analysis.rca.pattern import PatternDetectorConfig
+from pyflare_analysis.rca.scope import Scope
 from pyflare_analysis.rca.scores import EVALUATION_EVENT, plain_name
 from pyflare_storage.expressions import Expr, all_of, col
 
@@ -56,18 +56,15 @@ def score_names(source: Source, where: Expr | None, evaluations: Source | None) 
 
 
 def quality_families(
-    source: Source,
-    grid: Grid,
+    scope: Scope,
     slices: Sequence[tuple[SliceKey | None, list[str]]],
-    where: Expr | None,
-    config: PatternDetectorConfig,
     evaluations: Source | None,
 ) -> tuple[list[Family], str]:
     """Return a family for each evaluation, and why there is none."""
     families: list[Family] = []
-    names = score_names(source, where, evaluations)
+    names = score_names(scope.source, scope.where, evaluations)
     for name in names:
-        found = _family(source, grid, slices, where, config, evaluations, name)
+        found = _family(scope, slices, evaluations, name)
         if found is not None:
             families.append(found)
     if families:
@@ -77,21 +74,19 @@ def quality_families(
 
 
 def _family(
-    source: Source,
-    grid: Grid,
+    scope: Scope,
     slices: Sequence[tuple[SliceKey | None, list[str]]],
-    where: Expr | None,
-    config: PatternDetectorConfig,
     evaluations: Source | None,
     name: str,
 ) -> Family | None:
+    source, grid, where = scope.source, scope.grid, scope.where
     columns = source.columns()
     metric = resolve_metric(name, columns)
     reader = MetricReader(metric, columns, evaluations)
     wanted = [c for c in columns if c in reader.columns]
     sample = reader.read(source.sample(_SAMPLE, 0, wanted, all_of([reader.where, where])))
     scores = sample.drop_nulls().to_numpy()
-    if len(scores) < 2 * config.min_calls or np.ptp(scores) == 0:
+    if len(scores) < 2 * scope.config.min_calls or np.ptp(scores) == 0:
         return None
     inner = np.unique(np.quantile(scores, np.linspace(0, 1, _BINS)))
     edges = [-np.inf, *(float(x) for x in inner), np.inf]
@@ -100,8 +95,8 @@ def _family(
         key: SliceKey | None, values: Sequence[str], exclusions: Sequence[Exclusion]
     ) -> Cube:
         rest = all_of([where, *(exclusion.expr() for exclusion in exclusions)])
-        return load_scores(source, grid, [(key, values)], reader, edges, rest)[0]
+        return load_scores(source, grid, [(key, values)], reader=reader, edges=edges, where=rest)[0]
 
-    worse = "higher" if plain_name(name) in _BAD_WHEN_HIGH else "lower"
-    cubes = load_scores(source, grid, slices, reader, edges, where)
-    return Family(score_measures(name, worse), cubes, [key for key, _ in slices], reload)  # type: ignore[arg-type]  # one of the two literals
+    worse: Literal["higher", "lower"] = "higher" if plain_name(name) in _BAD_WHEN_HIGH else "lower"
+    cubes = load_scores(source, grid, slices, reader=reader, edges=edges, where=where)
+    return Family(score_measures(name, worse), cubes, [key for key, _ in slices], reload)

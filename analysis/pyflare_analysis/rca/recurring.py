@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyflare_analysis.rca.cells import Grid
-from pyflare_analysis.rca.incidents import Family, reference_mask
+from pyflare_analysis.rca.family import Family, reference_mask
 from pyflare_analysis.rca.measures import Figure, Measure
-from pyflare_analysis.rca.pattern import PatternDetectorConfig
+from pyflare_analysis.rca.scope import Scope
 from pyflare_analysis.rca.temporal import hour_blocks, hour_tests
 from pyflare_analysis.statistics import benjamini_hochberg
 
@@ -39,15 +38,14 @@ class Recurring:
     llr: float
 
 
-def find_recurring(
-    family: Family, grid: Grid, first: int, config: PatternDetectorConfig
-) -> tuple[list[Recurring], int]:
+def find_recurring(family: Family, scope: Scope) -> tuple[list[Recurring], int]:
     """Return the recurring patterns of a family and how many hours were tested.
 
     All hours of all slices are tested together. The slice with the largest likelihood ratio is
     taken; its hours then count as explained in every slice (`Family.blocks`).
     """
     tested: list[tuple[Measure, int, int, int, float]] = []
+    grid, config = scope.grid, scope.config
     hour, day = grid.hour_of_day(), grid.day()
     for measure in family.measures:
         if measure.name not in _TEMPORAL:
@@ -57,9 +55,11 @@ def find_recurring(
                 trials = cube.trials[row]
                 if trials.sum() < 2 * config.min_calls:
                     continue
-                hits = measure.hits(cube, row, reference_mask(trials, first, config.min_calls))
-                for test in hour_tests(hits, trials, day, hour, min_days=config.min_days):
-                    tested.append((measure, at, row, test.hour, test.p_value))
+                hits = measure.hits(
+                    cube, row, reference_mask(trials, scope.first, config.min_calls)
+                )
+                tests = hour_tests(hits, trials, day, hour, min_days=config.min_days)
+                tested += [(measure, at, row, test.hour, test.p_value) for test in tests]
     q_values = benjamini_hochberg([test[-1] for test in tested])
     hours: dict[tuple[int, int, int], dict[int, tuple[float, float]]] = {}
     for (measure, at, row, hour_, p), q in zip(tested, q_values, strict=True):
@@ -69,7 +69,7 @@ def find_recurring(
     options = [
         found
         for (index, at, row), worse in hours.items()
-        if (found := _blocks(family, family.measures[index], at, row, worse, grid, config))
+        if (found := _blocks(family, family.measures[index], (at, row), worse, scope))
     ]
     if not options:
         return [], len(tested)
@@ -89,14 +89,14 @@ def find_recurring(
 def _blocks(
     family: Family,
     measure: Measure,
-    at: int,
-    row: int,
+    place: tuple[int, int],
     worse: dict[int, tuple[float, float]],
-    grid: Grid,
-    config: PatternDetectorConfig,
+    scope: Scope,
 ) -> list[Recurring]:
     """Return the runs of hours of one slice whose effect is large enough."""
-    cube, hour = family.cubes[at], grid.hour_of_day()
+    at, row = place
+    cube, grid, config = family.cubes[at], scope.grid, scope.config
+    hour = grid.hour_of_day()
     rest_mask = ~np.isin(hour, list(worse))
     rest = measure.figure(cube, row, rest_mask)
     hits = measure.hits(cube, row, np.ones(grid.count, dtype=bool))

@@ -10,22 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyflare_analysis.calls import CALL, FAILED
 from pyflare_analysis.rca.baseline import dispersion
-from pyflare_analysis.rca.cells import Grid
 from pyflare_analysis.rca.episodes import Episode, conditional_p, scan_episodes
 from pyflare_analysis.rca.pattern import PatternDetectorConfig
+from pyflare_analysis.rca.scope import Scope
 from pyflare_analysis.statistics import wilson_interval
 from pyflare_storage.aggregates import Count, CountDistinct
 from pyflare_storage.expressions import Attribute, Column, Expr, all_of, col
-
-if TYPE_CHECKING:
-    from pyflare_storage.source import Source
 
 __all__ = ["Segments", "find_segments"]
 
@@ -73,27 +69,15 @@ def segment_operand(name: str) -> Column | Attribute:
     return Attribute(key, container) if separator and key else col(name)
 
 
-def find_segments(
-    source: Source,
-    grid: Grid,
-    dimension: str,
-    where: Expr | None,
-    config: PatternDetectorConfig,
-    *,
-    first: int,
-    weighted: bool,
-) -> tuple[Segments | None, int]:
+def find_segments(scope: Scope, dimension: str, where: Expr | None) -> tuple[Segments | None, int]:
     """Return the segments that fail more than the others, and how many were tested.
 
     Args:
-        source: where the spans are.
-        grid: intervals.
+        scope: what is looked at.
         dimension: a column or `attributes.KEY`.
         where: the spans, without those that other patterns explain.
-        config: minimum effects.
-        first: the first interval that may begin an episode.
-        weighted: count sampled spans 1/sampling_probability times.
     """
+    source, weighted = scope.source, scope.weighted
     operand = segment_operand(dimension)
     calls = all_of([CALL, where, operand.is_not_null()])
     totals = source.aggregate(
@@ -122,7 +106,8 @@ def find_segments(
     )
     names = [str(value) for value in frame[frame.columns[0]].to_list()]
     n, k = (frame[c].cast(float).to_numpy() * scale for c in ("calls", "errors"))
-    chosen, p = _worse(n, k, totals["stored"], totals["errors"] * scale, many, config)
+    whole = (float(totals["stored"]), float(totals["errors"]) * scale)
+    chosen, p = _worse(n, k, whole, many, scope.config)
     if not len(chosen):
         return None, many
     chosen = chosen[np.argsort(-k[chosen] / n[chosen], kind="stable")]
@@ -144,7 +129,7 @@ def find_segments(
             float(p[chosen].max()),
             float(n1 / totals["stored"]),
             many,
-            _since(source, grid, operand, values, calls, config, first),
+            _since(scope, operand, values, calls),
             _evidence(k[chosen], n[chosen], float(k0 / n0)) - len(chosen) * float(np.log(many)),
         ),
         many,
@@ -152,12 +137,7 @@ def find_segments(
 
 
 def _worse(
-    n: Floats,
-    k: Floats,
-    all_calls: float,
-    all_errors: float,
-    many: int,
-    config: PatternDetectorConfig,
+    n: Floats, k: Floats, whole: tuple[float, float], many: int, config: PatternDetectorConfig
 ) -> tuple[NDArray[np.intp], Floats]:
     """Return which segments are worse than the rest, and the adjusted p-value of each.
 
@@ -167,7 +147,7 @@ def _worse(
     found = np.zeros(len(n), dtype=bool)
     q = np.ones(len(n))
     for _ in range(10):
-        calls, errors = all_calls - n[found].sum(), all_errors - k[found].sum()
+        calls, errors = whole[0] - n[found].sum(), whole[1] - k[found].sum()
         rest_n = np.where(found, calls, calls - n)
         rest_k = np.where(found, errors, errors - k)
         p = np.where(n >= config.min_segment_calls, conditional_p(k, n, rest_k, rest_n), 1.0)
@@ -198,16 +178,11 @@ def _adjusted(p: Floats, many: int) -> Floats:
 
 
 def _since(
-    source: Source,
-    grid: Grid,
-    operand: Column | Attribute,
-    values: Sequence[str],
-    where: Expr | None,
-    config: PatternDetectorConfig,
-    first: int,
+    scope: Scope, operand: Column | Attribute, values: Sequence[str], where: Expr | None
 ) -> Episode | None:
     """Return when the segments became worse; None where they have been so all the time."""
-    frame = source.time_series(
+    grid, config = scope.grid, scope.config
+    frame = scope.source.time_series(
         {"calls": Count(), "errors": Count(where=FAILED)},
         grid.every,
         where=all_of([where, operand.is_in(values)]),
@@ -222,7 +197,7 @@ def _since(
         trials,
         trials=trials,
         min_trials=config.min_segment_calls,
-        first_bucket=first,
+        first_bucket=scope.first,
         dispersion=dispersion(hits, trials),
         alpha=config.alpha,
     )

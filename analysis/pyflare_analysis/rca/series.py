@@ -10,8 +10,9 @@ seven days:
     point - the point before
 
 Values are put on a square-root scale first (sign kept), on which counts have a steady spread.
-A divisor is never below `scale_floor` times the standard deviation of everything so far: the
-spread of a flat or discrete stretch is close to 0, and dividing by it makes alarms of nothing.
+A divisor is never below 0.3 times the standard deviation of everything so far (0.8 times for
+differences from the mean of the day, which the daily swing makes large): the spread of a flat or
+discrete stretch is close to 0, and dividing by it makes alarms of nothing.
 What is not known yet (no day of history) counts as no surprise.
 
 An alert needs a score of at least `threshold` that is higher than all scores of the last
@@ -52,6 +53,8 @@ __all__ = [
 Floats = NDArray[np.float64]
 MIN_POINTS = 30
 _DAY_S = 86_400.0
+_DAY_FLOOR = 0.8
+"""Least divisor of the differences from the mean of the day, like `scale_floor`."""
 _LONGEST_PERIOD = 2880
 """Points of a period at most: a day of half minutes."""
 _MOST_POINTS = 200_000
@@ -63,11 +66,11 @@ class SeriesConfig:
 
     threshold: float = 2.75
     """Score from which a point is an anomaly; smaller finds more, with more false alarms."""
-    scale_floor: float = 0.8
+    scale_floor: float = 0.3
     """Least divisor, in standard deviations of everything so far."""
     scale_days: int = 7
     """Days whose differences make the divisor, and days of the seasonal prediction."""
-    cooldown_days: float = 0.4
+    cooldown_days: float = 0.45
     """After an alert only a higher score alerts again, for so long."""
 
     def validate(self) -> None:
@@ -183,7 +186,8 @@ def _grid(times_s: Floats) -> NDArray[np.int64] | None:
 def _scores(period: int, values: Floats, config: SeriesConfig) -> SeriesScores:
     """Return the scores of points at equal distances."""
     x = np.sign(values) * np.sqrt(np.abs(values))
-    floor = np.maximum(config.scale_floor * _lag(_spread_so_far(x), 1), 1e-9)
+    spread = np.nan_to_num(_lag(_spread_so_far(x), 1))
+    floor = np.maximum(config.scale_floor * spread, 1e-9)
     day = _lag(_rolling_mean(x, period, 3), 1)
     seasonal = _median_of([_lag(x, period * d) for d in range(1, config.scale_days + 1)])
     hour = _lag(_rolling_mean(x, max(3, period // 24), 1), 1)
@@ -191,11 +195,13 @@ def _scores(period: int, values: Floats, config: SeriesConfig) -> SeriesScores:
     least = max(3, period // 4)
     smooth = max(2, period // 8)
     differences = [x - day, x - seasonal, x - hour, x - _lag(x, 1)]
-    surprises = [_surprise(d, window, least, floor) for d in differences]
+    # The daily swing around the mean of a day is no surprise by itself.
+    floors = [np.maximum(_DAY_FLOOR * spread, 1e-9), floor, floor, floor]
+    surprises = [_surprise(d, window, least, f) for d, f in zip(differences, floors, strict=True)]
     surprises += [
         # The mean of several differences spreads less than one of them.
-        _surprise(_rolling_mean(d, smooth, 1), window, least, 0.7 * floor)
-        for d in differences[:2]
+        _surprise(_rolling_mean(d, smooth, 1), window, least, 0.7 * f)
+        for d, f in zip(differences[:2], floors[:2], strict=True)
     ]
     score = np.mean(surprises, axis=0)
     before = _highest_before(score, max(1, int(period * config.cooldown_days)))
@@ -249,7 +255,9 @@ def _spread_so_far(x: Floats) -> Floats:
     shifted = np.where(known, x - first, 0.0)  # for the precision of the difference below
     n = np.maximum(np.cumsum(known), 1)
     mean = np.cumsum(shifted) / n
-    return np.sqrt(np.maximum(np.cumsum(shifted**2) / n - mean**2, 0.0))
+    variance: Floats = np.maximum(np.cumsum(shifted**2) / n - mean**2, 0.0)
+    spread: Floats = np.sqrt(variance)
+    return spread
 
 
 def _surprise(difference: Floats, window: int, least: int, floor: Floats) -> Floats:
@@ -260,7 +268,7 @@ def _surprise(difference: Floats, window: int, least: int, floor: Floats) -> Flo
     spread = series.rolling_std(window, min_samples=least).fill_null(np.nan).to_numpy()
     with np.errstate(invalid="ignore"):
         result = np.abs(difference) / np.maximum(_lag(spread, 1), floor)
-    return np.nan_to_num(result, nan=0.0, posinf=0.0)
+    return np.asarray(np.nan_to_num(result, nan=0.0, posinf=0.0), dtype=np.float64)
 
 
 def _highest_before(score: Floats, window: int) -> Floats:
@@ -307,11 +315,11 @@ def read_series(
         ns = frame["time"].dt.cast_time_unit("ns").to_physical()
         known = frame["value"].is_not_null() & ns.is_not_null()
         return ns.filter(known).to_numpy(), frame["value"].filter(known).to_numpy(), every
-    ns, values = _rows(source, time, value)
+    points, values = _rows(source, time, value)
     if every is not None:
         length = TimeBucket(every=every).fixed_ns()[0]
-        ns = ns // length * length
-    return (*_means(ns, values), every or "")
+        points = points // length * length
+    return (*_means(points, values), every or "")
 
 
 _LADDER = (("1m", 60), ("5m", 300), ("15m", 900), ("1h", 3600), ("6h", 21_600))
@@ -412,8 +420,8 @@ def detect_series(
     period = _period(seconds)
     gap = max(1, int(period * config.cooldown_days))
     patterns = [
-        _pattern(ns, values, scores, first, last, metric, config)
-        for first, last in _episodes(scores, config, gap)
+        _pattern((ns, values), scores, bounds, metric, config)
+        for bounds in _episodes(scores, config, gap)
     ]
     days = (seconds - seconds[0]) / _DAY_S
     return SeriesReport(
@@ -439,14 +447,13 @@ def _episodes(scores: SeriesScores, config: SeriesConfig, gap: int) -> list[tupl
 
 
 def _pattern(
-    ns: NDArray[np.int64],
-    values: Floats,
+    points: tuple[NDArray[np.int64], Floats],
     scores: SeriesScores,
-    first: int,
-    last: int,
+    bounds: tuple[int, int],
     metric: str,
     config: SeriesConfig,
 ) -> Pattern:
+    (ns, values), (first, last) = points, bounds
     inside = slice(first, last + 1)
     peak = first + int(np.argmax(scores.score[inside]))
     expected, observed = float(scores.expected[peak]), float(values[peak])
@@ -460,12 +467,14 @@ def _pattern(
         unit="",
         baseline=expected,
         observed=observed,
-        severity=round(1 - 1 / (1 + excess**2), 4),
+        severity=round(1 - 1 / excess, 4),
         confidence=round(1 - 0.5 / excess**2, 4),
         affected={},
         suggested_actions=(
-            f"Look at what changed in {metric} between {_text(ns[first])} and {_text(ns[last])}: "
-            f"{observed:.6g} where {expected:.6g} was expected",
+            (
+                f"Look at what changed in {metric} between {_text(ns[first])} and {_text(ns[last])}: "
+                f"{observed:.6g} where {expected:.6g} was expected"
+            ),
         ),
         observed_count=length,
         baseline_count=first,

@@ -54,18 +54,25 @@ def hour_tests(
     Source: Mantel and Haenszel 1959, J. Natl. Cancer Inst. 22:719-748.
     """
     days = int(day[-1]) + 1
-    k, n = (np.bincount(day, weights=x, minlength=days) for x in (hits, trials))
+    k, n = (_by_day(day, x, days) for x in (hits, trials))
     results = []
     for at in range(24):
         mine = hour == at
-        a, h = (np.bincount(day[mine], weights=x[mine], minlength=days) for x in (hits, trials))
-        results.append(_one(at, a, h, k, n, min_days))
+        a, h = (_by_day(day[mine], x[mine], days) for x in (hits, trials))
+        results.append(_one(at, (a, h), (k, n), min_days))
     return results
 
 
-def _one(hour: int, a: Floats, h: Floats, k: Floats, n: Floats, min_days: int) -> HourTest:
+def _by_day(day: NDArray[np.int64], values: Floats, days: int) -> Floats:
+    return np.bincount(day, weights=values, minlength=days).astype(np.float64)
+
+
+def _one(
+    hour: int, mine: tuple[Floats, Floats], all_day: tuple[Floats, Floats], min_days: int
+) -> HourTest:
     from scipy.stats import norm
 
+    (a, h), (k, n) = mine, all_day
     known = (h > 0) & (n - h > 0)
     a, h, k, n = a[known], h[known], k[known], n[known]
     if len(a) < min_days:
@@ -99,8 +106,8 @@ def hour_ratio(
 ) -> float:
     """Return the Mantel-Haenszel ratio of the rate of some hours over that of the rest."""
     days = int(day[-1]) + 1
-    k, n = (np.bincount(day, weights=x, minlength=days) for x in (hits, trials))
-    a, h = (np.bincount(day[inside], weights=x[inside], minlength=days) for x in (hits, trials))
+    k, n = (_by_day(day, x, days) for x in (hits, trials))
+    a, h = (_by_day(day[inside], x[inside], days) for x in (hits, trials))
     known = (h > 0) & (n - h > 0)
     return _mantel_haenszel(a[known], h[known], k[known], n[known]) if known.any() else 1.0
 
