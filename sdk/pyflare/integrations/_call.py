@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
 from opentelemetry.context import Context, get_current
-from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
+from opentelemetry.trace import (
+    Span,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    TracerProvider,
+    set_span_in_context,
+)
 
 from pyflare import keys
 from pyflare._version import __version__
@@ -76,7 +84,7 @@ class ModelCall:
         self._ended = False
         model = part(body, "model")
         attributes = _request_attributes(api, body)
-        attributes |= _server_attributes(client)
+        attributes |= _server_attributes(str(part(client, "base_url") or ""))
         attributes[keys.OPERATION] = api.operation
         attributes[keys.INFERENCE_TYPE] = api.inference_type
         attributes[keys.PROVIDER] = _provider(library, client, attributes)
@@ -84,7 +92,7 @@ class ModelCall:
             attributes[keys.REQUEST_MODEL] = attributes[keys.MODEL_ID] = str(model)
         if streaming:
             attributes[keys.STREAM] = True
-        tracer = sdk.tracer_provider.get_tracer(f"pyflare.integrations.{library}", __version__)
+        tracer = _tracer(sdk.tracer_provider, library)
         name = f"{api.operation} {model}" if model else api.operation
         self.span: Span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
         self.keeps_content = self._capture.enabled and self.span.is_recording()
@@ -221,8 +229,14 @@ def _request_attributes(api: Api, body: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _server_attributes(client: object) -> dict[str, Any]:
-    url = urlsplit(str(part(client, "base_url") or ""))
+@lru_cache(maxsize=8)
+def _tracer(provider: TracerProvider, library: str) -> Tracer:
+    return provider.get_tracer(f"pyflare.integrations.{library}", __version__)
+
+
+@lru_cache(maxsize=64)
+def _server_attributes(base_url: str) -> Mapping[str, Any]:
+    url = urlsplit(base_url)
     if not url.hostname:
         return {}
     found: dict[str, Any] = {_SERVER_ADDRESS: url.hostname}

@@ -202,7 +202,7 @@ class _Request:
         try:
             if is_stream(result):
                 watch(result, self._call, hides_usage=self._hides_usage)
-            elif hasattr(result, "http_response") and hasattr(result, "parse"):
+            elif hasattr(type(result), "parse") and hasattr(result, "http_response"):
                 self._take_raw(result)
             else:
                 self._call.answered(result)

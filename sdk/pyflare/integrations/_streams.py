@@ -22,7 +22,9 @@ _ITERATOR = "_iterator"
 
 def is_stream(result: object) -> bool:
     """Return whether `result` is a stream of either library, sync or async."""
-    return hasattr(result, _ITERATOR) and hasattr(result, "close")
+    # Of the type first: answers are Pydantic models, which are slow to say what they lack.
+    kind = type(result)
+    return (hasattr(kind, "__next__") or hasattr(kind, "__anext__")) and hasattr(result, _ITERATOR)
 
 
 def watch(stream: Any, call: ModelCall, *, hides_usage: bool) -> None:
