@@ -15,7 +15,9 @@ after (1),
 
 and the two, summed over slices that divide all rows, are R1 - R0. A total has no mix: its
 rate_effect is what it is beyond what was expected. Explanatory power and surprise are those of
-Adtributor (Bhagwan et al., NSDI 2014), of any combination of values.
+Adtributor (Bhagwan et al., NSDI 2014), of any combination of values. Where the rest changed by
+much the same factor as the most probable slice, the cause is everything: a slice without
+conditions.
 """
 
 from __future__ import annotations
@@ -188,6 +190,8 @@ def explain(
         rates = find_changed(
             leaves, split.rate_evidence(), depth=config.depth, most=4 * config.limit
         )
+        if rates and split.is_everywhere(rates[0]):
+            rates = [split.everything(rates[0])]
         found = [("rate", item) for item in rates]
         if ratio and split.mix_total / split.change >= MIX_SHARE:
             mixes = find_changed(
@@ -348,6 +352,22 @@ class _Split:
             return 0.0
         mix, rate = self._effects(*self._sums(members))
         return float((mix if kind == "mix" else rate)[0]) / self.change
+
+    def is_everywhere(self, item: ChangedSlice) -> bool:
+        """Return whether the rest changed by a like factor: at least the slice's square root."""
+        inside, outside = (self._log_factor(m) for m in (item.leaves, ~item.leaves))
+        return inside * outside > 0 and abs(outside) >= abs(inside) / 2
+
+    def _log_factor(self, members: NDArray[np.bool_]) -> float:
+        value, count = self._sums(members)
+        if not members.any() or (value <= 0).any() or (count <= 0).any():
+            return 0.0
+        rate = np.log(value / count)
+        return float(rate[1, 0] - rate[0, 0])
+
+    def everything(self, item: ChangedSlice) -> ChangedSlice:
+        """Return the slice of all rows, which has no condition."""
+        return ChangedSlice((), np.ones(self.size, np.bool_), item.evidence)
 
     def cause(self, kind: str, item: ChangedSlice) -> ChangeCause:
         """Return what a slice that changed carries."""

@@ -13,7 +13,7 @@ statistic of Neill and Cooper (2010, Machine Learning 79:261-282) over slices. E
 leaf counts up to 10 nats, so that one large leaf does not decide. Each condition of a slice costs
 1 nat, as Akaike's criterion charges a parameter. The leaves of a cause are then set aside, and
 the search goes on while a slice has better odds than all slices had before (their number) by
-20 to 1. Where nearly all leaves changed the cause is no slice but everything.
+20 to 1.
 
 How much rates wander is measured between the halves of the period before, when these are about
 as long as the period after (the estimator of DerSimonian and Laird 1986); otherwise it is taken
@@ -42,8 +42,6 @@ LIMIT = 10.0
 """Most evidence that one leaf gives, in nats."""
 PRICE = 1.0
 """Evidence that each condition costs."""
-EVERYWHERE = 0.95
-"""Share of all evidence that speaks for a change where everything changed."""
 LEAST_ODDS = 3.0
 """Evidence that a cause needs beyond the logarithm of the number of slices: odds of 20 to 1 when
 each was as likely as the others before."""
@@ -145,9 +143,6 @@ def find_changed(
         most: slices at most.
     """
     evidence = evidence.copy()
-    if _everywhere(evidence):
-        whole = np.ones(evidence.shape[1], np.bool_)
-        return [ChangedSlice((), whole, float(_averaged(evidence.sum(axis=1))))]
     tables = _tables(leaves, depth)
     least = LEAST_ODDS + math.log(max(1, sum(int(table.named.sum()) for table in tables)))
     found: list[ChangedSlice] = []
@@ -164,13 +159,6 @@ def _averaged(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the log of the average odds over factors, the first axis of (f, s)."""
     average = np.logaddexp.reduce(log_odds, axis=0) - math.log(len(log_odds))
     return np.asarray(average, dtype=np.float64)
-
-
-def _everywhere(evidence: NDArray[np.float64]) -> bool:
-    """Return whether nearly all evidence says that leaves changed, by the factor that fits best."""
-    best = evidence[int(np.argmax(evidence.sum(axis=1)))]
-    speaks = float(np.abs(best).sum())
-    return speaks > LIMIT and float(np.maximum(best, 0.0).sum()) >= EVERYWHERE * speaks
 
 
 @dataclass(frozen=True, slots=True)
