@@ -63,6 +63,8 @@ class UnivariateConfig:
     """Values of the reference in a bin at least."""
     random_seed: int = 42
     """Seed of permutations and bootstraps."""
+    bootstraps: int = 200
+    """Draws of the interval of Wasserstein's distance; 0: no interval."""
 
     def __post_init__(self) -> None:
         known = {name for names in TESTS.values() for name in names}
@@ -218,8 +220,9 @@ def _numeric(
         Sample(side.points, side.points.total * scale, side.rank_error)
         for side, scale in zip((reference, current), scales, strict=True)
     ]
-    measure = kolmogorov_smirnov if test == "ks" else wasserstein
-    return measure(samples[0], samples[1], alpha=alpha, seed=seed)
+    if test == "ks":
+        return kolmogorov_smirnov(samples[0], samples[1], alpha=alpha, seed=seed)
+    return wasserstein(samples[0], samples[1], alpha=alpha, seed=seed, bootstraps=config.bootstraps)
 
 
 def _categories(reference: Categories, current: Categories) -> tuple[Floats, Floats]:
