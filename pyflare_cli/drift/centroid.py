@@ -9,6 +9,7 @@ import typer
 from pyflare_cli.command import Run, command
 from pyflare_cli.drift.group import app
 from pyflare_cli.drift.recording import StoreOptions
+from pyflare_cli.drift.side_options import PeriodOptions
 from pyflare_cli.drift.vector_options import EmbedderOptions, SideOptions, answer_drift
 from pyflare_cli.options import FilterOptions, SourceOptions
 
@@ -40,6 +41,7 @@ def centroid(
     fail_on: Annotated[
         str | None, typer.Option(metavar="drift", help="Exit with 1 when the verdict is drift.")
     ] = None,
+    periods: PeriodOptions,
     embedding: EmbedderOptions,
     store: StoreOptions,
     source: SourceOptions,
@@ -65,6 +67,7 @@ def centroid(
         "centroid",
         fail_on=fail_on,
         sides=sides,
+        periods=periods,
         embedding=embedding,
         store=store,
         source=source,

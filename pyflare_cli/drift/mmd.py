@@ -9,6 +9,7 @@ import typer
 from pyflare_cli.command import Run, command
 from pyflare_cli.drift.group import app
 from pyflare_cli.drift.recording import StoreOptions
+from pyflare_cli.drift.side_options import PeriodOptions
 from pyflare_cli.drift.vector_options import EmbedderOptions, SideOptions, answer_drift
 from pyflare_cli.options import FilterOptions, SourceOptions
 
@@ -19,7 +20,8 @@ from pyflare_cli.options import FilterOptions, SourceOptions
     examples="""
     pyflare drift mmd --ref last-week.parquet --cur today.parquet
     pyflare drift mmd --ref last-week.parquet --cur today.parquet --method auto --fail-on drift
-    pyflare drift mmd --ref pyflare-data --ref-where "prompt_version = 'v1'" --cur-where "prompt_version = 'v2'" --column output --embedder static
+    pyflare drift mmd --since 24h --ref-window 7d --method auto
+    pyflare drift mmd --ref-where "prompt_version = 'v1'" --cur-where "prompt_version = 'v2'" --column output --embedder static
     pyflare drift mmd --ref a.parquet --cur b.parquet --method rff
     """,  # noqa: E501 - one command a line
 )
@@ -65,6 +67,7 @@ def mmd(
     fail_on: Annotated[
         str | None, typer.Option(metavar="drift", help="Exit with 1 when the verdict is drift.")
     ] = None,
+    periods: PeriodOptions,
     embedding: EmbedderOptions,
     store: StoreOptions,
     source: SourceOptions,
@@ -93,6 +96,7 @@ def mmd(
         method,
         fail_on=fail_on,
         sides=sides,
+        periods=periods,
         embedding=embedding,
         store=store,
         source=source,

@@ -11,6 +11,7 @@ import typer
 
 from pyflare_cli.command import Run
 from pyflare_cli.drift.recording import StoreOptions
+from pyflare_cli.drift.side_options import PeriodOptions, Sides, open_side
 from pyflare_cli.options import FilterOptions, SourceOptions
 from pyflare_cli.output import Document, Terminal
 from pyflare_cli.text import clip, printable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pyflare_analysis.drift.vectors import VectorColumn
     from pyflare_analysis.embedders import Embedder
     from pyflare_storage.expressions import Expr
+    from pyflare_storage.source import Source
 
 __all__ = ["EmbedderOptions", "SideOptions", "answer_drift"]
 
@@ -30,12 +32,18 @@ class SideOptions:
     """What is compared with what."""
 
     ref: Annotated[
-        str, typer.Option("--ref", metavar="URL", help="Reference: Parquet, CSV or any source.")
-    ]
+        str | None,
+        typer.Option(
+            metavar="R",
+            help="Reference: Parquet, CSV or any source URL.  [default: the current source, "
+            "divided by --ref-...]",
+        ),
+    ] = None
     cur: Annotated[
         str | None,
         typer.Option(
-            "--cur", metavar="URL", help="Current vectors.  [default: --source or --data]"
+            metavar="C",
+            help="Current rows: Parquet, CSV or any source URL.  [default: --source or --data]",
         ),
     ] = None
     column: Annotated[
@@ -45,12 +53,6 @@ class SideOptions:
             help="Lists of numbers, JSON text of such lists, or text with --embedder.",
         ),
     ] = "embedding"
-    ref_where: Annotated[
-        str | None, typer.Option(metavar="EXPR", help="Condition on the reference alone.")
-    ] = None
-    cur_where: Annotated[
-        str | None, typer.Option(metavar="EXPR", help="Condition on the current rows alone.")
-    ] = None
     id_column: Annotated[
         str | None,
         typer.Option("--id", metavar="NAME", help="Names examples.  [default: the span's ids]"),
@@ -105,42 +107,41 @@ class EmbedderOptions:
 @contextmanager
 def _opened(
     run: Run,
+    *,
     sides: SideOptions,
+    periods: PeriodOptions,
     source: SourceOptions,
     filters: FilterOptions,
-    embedder: Embedder | None = None,
+    embedder: Embedder | None,
 ) -> Iterator[tuple[VectorColumn, VectorColumn]]:
-    """Open reference and current vectors; the filters hold for both."""
+    """Open reference and current vectors."""
     from pyflare_analysis.drift.vectors import VectorColumn
-    from pyflare_storage.source import open_source
 
-    password = run.settings.clickhouse_password
-    common = filters.filters().to_expr()
+    chosen = Sides(periods, filters, same_source=sides.ref is None)
+    if sides.ref is None and not periods.splits:
+        raise UsageError(
+            "what is the reference?",
+            hint="--ref FILE, or part of the same source: --since 24h --ref-window 7d",
+        )
 
-    def column(opened: Any, where: str | None) -> VectorColumn:  # noqa: ANN401 - a Source
+    def column(opened: Source, where: Expr | None) -> VectorColumn:
         return VectorColumn(
             opened,
             sides.column,
-            where=_both(common, where),
+            where=where,
             embedder=embedder,
             id_column=sides.id_column,
             text_column=sides.text_column,
         )
 
-    current = source.open(run.settings) if sides.cur is None else None
     with (
-        open_source(sides.ref, password=password) as reference,
-        current or open_source(sides.cur or "", password=password) as opened,
+        open_side(run, sides.ref or sides.cur, source) as reference,
+        open_side(run, sides.cur, source) as current,
     ):
-        yield column(reference, sides.ref_where), column(opened, sides.cur_where)
-
-
-def _both(common: Expr | None, where: str | None) -> Expr | None:
-    from pyflare_storage.expressions import all_of
-    from pyflare_storage.filters import Filters
-
-    own = Filters.parse(now_ns=0, where=where).to_expr() if where else None
-    return all_of([common, own])
+        yield (
+            column(reference, chosen.reference(reference)),
+            column(current, chosen.current(current)),
+        )
 
 
 def answer_drift(
@@ -151,6 +152,7 @@ def answer_drift(
     *,
     fail_on: str | None,
     sides: SideOptions,
+    periods: PeriodOptions,
     embedding: EmbedderOptions,
     store: StoreOptions,
     source: SourceOptions,
@@ -165,6 +167,7 @@ def answer_drift(
         method: what decides.
         fail_on: value of `--fail-on`.
         sides: what is compared.
+        periods: the part of each side that counts.
         embedding: what makes vectors of text.
         store: whether the verdict is kept.
         source: where the current vectors are when `sides` does not say.
@@ -180,7 +183,9 @@ def answer_drift(
     if fail_on not in (None, "drift"):
         raise UsageError(f"--fail-on {fail_on}", hint="--fail-on drift")
     config.check(method)
-    with _opened(run, sides, source, filters, embedding.open()) as (reference, current):
+    with _opened(
+        run, sides=sides, periods=periods, source=source, filters=filters, embedder=embedding.open()
+    ) as (reference, current):
         answer = embedding_drift(reference, current, config, method)
         for note in answer.notes:
             run.note(note)
@@ -206,8 +211,8 @@ def _lines(body: dict[str, Any], terminal: Terminal) -> list[str]:
     low, high = _number(effect["mmd2_ci_low"]), _number(effect["mmd2_ci_high"])
     lines = [
         (
-            f"{body['verdict']}  {body['column']}, {body['current']:,} vectors against "
-            f"{body['reference']:,}, {body['dimensions']} dimensions"
+            f"{body['verdict']}  {body['column']}, {body['current']['rows']:,} vectors against "
+            f"{body['reference']['rows']:,}, {body['dimensions']} dimensions"
         ),
         *([f"  {body['reason']}"] if body["reason"] else []),
         (

@@ -55,7 +55,7 @@ def test_the_document_has_the_keys_of_the_contract_and_the_numbers_of_a_loop(
     assert body["mmd2"] == pytest.approx(direct_mmd2(x, y, direct_sigma(x, y)), abs=1e-6)
     assert body["p_value"] == pytest.approx(1 / 61)
     assert body["verdict"] == "drift"
-    assert (body["reference"], body["current"], body["seed"]) == (150, 150, 5)
+    assert (body["reference"]["rows"], body["current"]["rows"], body["seed"]) == (150, 150, 5)
     assert body["permutations"] == 60
     assert body["centroid"]["euclidean"] == pytest.approx(np.linalg.norm(x.mean(0) - y.mean(0)))
 
@@ -230,12 +230,12 @@ def test_spans_of_the_data_directory_are_compared_and_the_verdict_kept(
     ]
     data = data_directory(tmp_path / "data", rows)
 
-    result = pyflare("drift", "mmd", "--data", data, "--ref", data, "--ref-where",
+    result = pyflare("drift", "mmd", "--data", data, "--ref-where",
                      "prompt_version = 'v0'", "--cur-where", "prompt_version = 'v1'",
                      "--method", "auto")  # fmt: skip
 
     body = result.json()
-    assert (body["reference"], body["reference_missing"]) == (40, 10)
+    assert (body["reference"]["rows"], body["reference"]["missing"]) == (40, 10)
     assert body["verdict"] == "drift"
     assert "10 rows without a value" in result.err
     (kept,) = (data / "drift").glob("*.parquet")
@@ -251,5 +251,5 @@ def test_a_sample_is_drawn_and_told(pyflare: Pyflare, files: Path) -> None:
                      files / "new.parquet", "--max-samples", 60, "--seed", 4)  # fmt: skip
 
     body = result.json()
-    assert (body["reference"], body["reference_available"]) == (60, 150)
+    assert (body["reference"]["rows"], body["reference"]["available"]) == (60, 150)
     assert "60 of 150 vectors were drawn" in result.err

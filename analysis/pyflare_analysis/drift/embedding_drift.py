@@ -77,15 +77,19 @@ class EmbeddingDrift:
         document |= {
             "column": self.current.column,
             "embedder": None if embedder is None else embedder.name,
-            "reference_source": self.reference.source.url,
-            "current_source": self.current.source.url,
         }
-        if self.sides is None:
-            return document
-        for name, side in zip(("reference", "current"), self.sides, strict=True):
-            document[f"{name}_available"] = side.available
-            document[f"{name}_missing"] = side.missing
-        self._name_examples(document)
+        found = self.comparison
+        counts = (found.reference_count, found.current_count)
+        for i, column in enumerate((self.reference, self.current)):
+            side = None if self.sides is None else self.sides[i]
+            document[("reference", "current")[i]] = {
+                "source": column.source.url,
+                "rows": counts[i],
+                "available": counts[i] if side is None else side.available,
+                "missing": None if side is None else side.missing,
+            }
+        if self.sides is not None:
+            self._name_examples(document)
         return document
 
     def _name_examples(self, document: dict[str, Any]) -> None:
