@@ -324,6 +324,26 @@ def test_azure_is_told_as_azure(told: Told) -> None:
     assert told.only["gen_ai.request.model"] == "my-deployment"
 
 
+@pytest.mark.parametrize(
+    ("name", "provider"),
+    [
+        ("AnthropicBedrock", "aws.bedrock"),
+        ("AsyncAnthropicVertex", "gcp.vertex_ai"),
+        ("AnthropicFoundry", "azure.ai.inference"),
+    ],
+)
+def test_anthropics_other_clients_are_told_by_their_hosts(
+    told: Told, server: ModelServer, name: str, provider: str
+) -> None:
+    """Their classes are wrapped too; who serves is told by the class."""
+    assert hasattr(getattr(anthropic, name).request, "__wrapped__")
+    kind = type(name, (anthropic.Anthropic,), {})
+    client = kind(base_url=server.url, api_key="test", max_retries=0)
+    client.messages.create(model=CLAUDE, max_tokens=9, messages=user("in=1"))
+
+    assert told.only["gen_ai.provider.name"] == provider
+
+
 # Content
 
 
