@@ -55,7 +55,7 @@ class Growth:
     p_value: float
     """Two-sided, (0, 1]."""
     q_value: float
-    """Adjusted for all clusters (Benjamini and Hochberg)."""
+    """Adjusted for all clusters (Benjamini and Hochberg); NaN where the trend is insufficient."""
     trend: Trend
 
     @property

@@ -89,6 +89,12 @@ MASKS = (
         r"(?:[A-Za-z0-9]{16,}|\*+[A-Za-z0-9]*|\.\.\.[A-Za-z0-9]+)",
         "sk-...abCd",
     ),
+    Mask(
+        "quantity",
+        r"[0-9]+(?:[.,][0-9]+)* ?(?:bytes?|[KMGTP]i?B|B|ns|us|ms|s|secs?|seconds?|mins?|minutes?"
+        r"|h|hours?|days?)(?-u:\b)",
+        "317.5 KB",
+    ),
     Mask("grouped_number", r"[$+\-~]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?", "1,234,567.5"),
     Mask(
         "word_with_digit",
