@@ -10,13 +10,16 @@ from pyflare_proto.errors import InvalidDataError, SchemaError
 
 __all__ = ["as_vectors", "same_dimensions"]
 
+_LARGEST = 1e15
+
 
 def as_vectors(values: ArrayLike, name: str) -> Floats:
     """Return vectors as an (n, d) array of float32 or float64; no rows are no dimensions either.
 
     Raises:
         SchemaError: no table of numbers, or rows of different lengths.
-        InvalidDataError: NaN or infinity; the message has the first such row.
+        InvalidDataError: NaN or infinity, the message has the first such row; or numbers far
+            beyond 1e15 or below 1e-15, whose squares float32 cannot hold.
     """
     try:
         array = np.asarray(values)
@@ -41,6 +44,12 @@ def as_vectors(values: ArrayLike, name: str) -> Floats:
             f"{name}: {int((~finite).sum())} of {len(array)} vectors hold NaN or infinity, "
             f"the first is row {row}",
             hint="leave these rows out, or embed their text again",
+        )
+    largest = float(np.abs(array).max())
+    if largest > _LARGEST or 0 < largest < 1 / _LARGEST:
+        raise InvalidDataError(
+            f"{name}: the largest number is {largest:.3g}; squares of such overflow or vanish",
+            hint="scale the vectors to numbers of about 1",
         )
     return array
 

@@ -44,6 +44,7 @@ class Gaussian:
     def fill(self, negative: Floats, out: Floats) -> None:
         """Write the kernel of `-negative`, squared distances, into `out`."""
         np.multiply(negative, negative.dtype.type(self.gamma), out=out)
+        np.minimum(out, 0, out=out)  # rounding of a distance of 0, times a large gamma
         np.exp(out, out=out)
 
 

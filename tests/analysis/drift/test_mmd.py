@@ -210,6 +210,8 @@ def test_bad_vectors_are_errors_that_say_where() -> None:
         detector.compute([[1.0, 2.0], [1.0]])
     with pytest.raises(SchemaError):
         detector.compute([["a", "b"]])
+    with pytest.raises(InvalidDataError, match="1e\\+20"):
+        detector.compute([[1e20, 1.0]] * 12)
     with pytest.raises(SchemaError, match="shape"):
         detector.compute(np.zeros(4))
 
