@@ -2,7 +2,8 @@
 
     python model_app.py MODEL_SERVER COLLECTOR [OTHER]...
 
-OTHER is `native` (the spans of the Anthropic client itself), or `openinference`, `traceloop`,
+OTHER is `decorated` (only calls from decorated functions), `native` (the spans of the
+Anthropic client itself), or `openinference`, `traceloop`,
 `opentelemetry`, with `before:` in front to be put on before PyFlare.
 
 Run in a process of its own: instrumentations and the tracer provider are global.
@@ -125,6 +126,37 @@ async def async_calls(gpt: Any, claude: Any) -> None:
         assert await text.get_final_text() == "The answer."
 
 
+def decorated_calls(client: Any) -> None:
+    """Call models from functions and blocks that are told as calls of models themselves."""
+    import pyflare
+
+    chat = client.chat.completions
+    llm = pyflare.InferenceType.LLM
+
+    @pyflare.trace(model_id=GPT, inference_type=llm)
+    def answer(text: str) -> Any:
+        return chat.create(model=GPT, messages=user(text))
+
+    @pyflare.trace(inference_type=llm)
+    def stream(text: str) -> Any:
+        for chunk in chat.create(model=GPT, messages=user(text), stream=True):
+            yield chunk.choices[0].delta.content or ""
+
+    @pyflare.trace(model_id=GPT, inference_type=llm)
+    def twice() -> None:
+        answer("in=5003 out=53")
+        answer("in=5004 out=54")
+
+    answer("in=5001 out=51")
+    assert "".join(stream("in=5002 out=52")) == "The answer."
+    twice()
+    with pyflare.llm_span("ask", GPT, "openai") as call:
+        told = chat.create(model=GPT, messages=user("in=5005 out=55 cached=5"))
+        call.set_usage(pyflare.TokenUsage.from_response(told.usage))
+    with pytest.raises(openai.RateLimitError):
+        answer("status=429")
+
+
 def main(server: str, collector: str, *others: str) -> None:
     """Make all calls, told to the collector."""
     import pyflare
@@ -146,6 +178,10 @@ def main(server: str, collector: str, *others: str) -> None:
     # separate traces, is two failures to anyone who reads them.
     who = pyflare.context(user_id="ada", session_id="s-1", team="search", feature="chat")
     with who, pyflare.span("request"):
+        if "decorated" in others:
+            decorated_calls(openai.OpenAI(base_url=f"{server}/v1", **keys))
+            assert pyflare.shutdown(30)
+            return
         openai_calls(openai.OpenAI(base_url=f"{server}/v1", **keys))
         anthropic_calls(anthropic.Anthropic(base_url=server, **keys))
         asyncio.run(

@@ -110,3 +110,15 @@ def test_every_call_is_costed_once_and_exactly(tmp_path: Path, others: tuple[str
             (row["user_id"], row["team"], row["feature"], row["session_id"], row["calls"])
             for row in by_user["rows"]
         ] == [("ada", "search", "chat", "s-1", 36)]
+
+
+@pytest.mark.service
+def test_a_function_that_is_told_as_a_call_is_not_another_one(tmp_path: Path) -> None:
+    """`@trace(inference_type=LLM)` or `llm_span` around a call of the client is that call."""
+    with ModelServer() as server:
+        with collecting(tmp_path) as (_, http):
+            run_app(server, http, "decorated")
+        expected = truth(server.calls)
+
+    assert told(ask(tmp_path, "cost", "summary", "--by", "model")) == expected
+    assert expected["gpt-4o-mini"]["calls"] == 6
