@@ -29,7 +29,7 @@ import polars as pl
 
 from pyflare_analysis.rca.patterns import Pattern, PatternDetector
 from pyflare_analysis.statistics import wilson_interval
-from pyflare_collector.workload import Traffic, TrafficConfig, make_traffic, write_file
+from pyflare_collector.workload import Traffic, TrafficConfig, encode, make_traffic, write_file
 from pyflare_collector.workload import catalogue as cat
 from pyflare_proto.record import CALL_TYPES, SPAN_TYPES
 from pyflare_storage.source import open_source
@@ -178,7 +178,7 @@ def search(path: Path) -> list[Pattern]:
 def through_import(traffic: Traffic, folder: Path) -> list[Pattern]:
     """Return the patterns of the same traffic, sent as OTLP through `pyflare import`."""
     file = folder / "traffic.binpb"
-    write_file(traffic, file)
+    write_file(encode(traffic), file)
     command = [sys.executable, "-m", "pyflare_cli", "import", str(file), "--data"]
     subprocess.run([*command, str(folder / "data")], check=True, capture_output=True)
     return search(folder / "data")
@@ -225,8 +225,8 @@ class Tally:
         """Return the table in Markdown."""
         lines = [
             (
-                "| planted | found as | weeks | found | recall | 95 % interval | false alarms a week "
-                "| weeks without one |"
+                "| planted | found as | weeks | found | recall | 95 % interval | false alarms a "
+                "week | weeks without one |"
             ),
             "|---|---|---|---|---|---|---|---|",
         ]
@@ -300,13 +300,13 @@ def _write(tally: Tally, given: argparse.Namespace) -> None:
         (
             f"Written by `python benchmarks/rca_patterns.py --seeds {given.seeds} --spans "
             f"{given.spans} --through-import {given.through_import}` on "
-            f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {cpu:.0f} CPU seconds for {weeks} "
-            "weeks, making the traffic included."
+            f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {cpu:.0f} CPU seconds for "
+            f"{weeks} weeks, making the traffic included."
         ),
         "",
         (
-            f"Each week has {given.spans:,} spans. Found: a pattern of the type, the exact slice and "
-            "the time (overlap at least half of both together; hours three quarters). "
+            f"Each week has {given.spans:,} spans. Found: a pattern of the type, the exact slice "
+            "and the time (overlap at least half of both together; hours three quarters). "
             "Everything else that is reported is a false alarm, also a second telling of the fault."
         ),
         "",

@@ -311,9 +311,9 @@ def main() -> None:
             f"## Numenta Anomaly Benchmark, standard profile, {len(nab)} series",
             "",
             (
-                "Score: 0 is no detection at all, 100 is perfect. One threshold for all series, the "
-                "best for each detector on all files. The published full set gives a rolling z-score "
-                "with a cool-down 45.2."
+                "Score: 0 is no detection at all, 100 is perfect. One threshold for all series, "
+                "the best for each detector on all files. The published full set gives a rolling "
+                "z-score with a cool-down 45.2."
             ),
             "",
             *nab_table(nab),
@@ -322,8 +322,8 @@ def main() -> None:
             "",
             (
                 "F1 over events, alerts outside of events are false alarms. One threshold for all "
-                "series, the best for each detector on all files. On the full set a rolling z-score "
-                "has 0.53."
+                "series, the best for each detector on all files. On the full set a rolling "
+                "z-score has 0.53."
             ),
             "",
             *cloud_table(cloud),

@@ -92,8 +92,8 @@ def _errors(pattern: Pattern, where: str) -> list[str]:
             f"pyflare rca clusters {_window(pattern)}{_filter(pattern)}"
         ),
         (
-            f"Errors of {where} {started}: look for a deployment, a changed limit or an incident of "
-            f"the provider at {format_time(pattern.start_ns)[:19]}Z"
+            f"Errors of {where} {started}: look for a deployment, a changed limit or an incident "
+            f"of the provider at {format_time(pattern.start_ns)[:19]}Z"
         ),
         f"Until it is mended, retry with back-off or send {where} to another model or provider",
     ]
@@ -108,12 +108,12 @@ def _latency(pattern: Pattern, where: str) -> list[str]:
     )
     return [
         (
-            f"Latency of {where} is {pattern.observed / max(pattern.baseline, 1e-9):.1f} times what "
-            f"it was; {cause}"
+            f"Latency of {where} is {pattern.observed / max(pattern.baseline, 1e-9):.1f} times "
+            f"what it was; {cause}"
         ),
         (
-            f"Compare the lengths of input and output of {where} before and after: pyflare rca slices "
-            f"--metric token_usage {_window(pattern)}{_filter(pattern)}"
+            f"Compare the lengths of input and output of {where} before and after: pyflare rca "
+            f"slices --metric token_usage {_window(pattern)}{_filter(pattern)}"
         ),
         f"Set a timeout and a fallback for {where}; stream the answers if they grew longer",
     ]
@@ -138,8 +138,8 @@ def _cost(pattern: Pattern, where: str) -> list[str]:
     if pattern.metric == "calls":
         return [
             (
-                f"Find who makes the calls of {where}: pyflare cost summary --by user_id,agent_name "
-                f"{_window(pattern)}{_filter(pattern)}"
+                f"Find who makes the calls of {where}: pyflare cost summary --by "
+                f"user_id,agent_name {_window(pattern)}{_filter(pattern)}"
             ),
             f"Look for a loop of an agent, a retry storm or a batch job in {where}",
             f"Set a limit for {where}: pyflare budget set --period daily --limit-usd X",
@@ -152,8 +152,8 @@ def _cost(pattern: Pattern, where: str) -> list[str]:
     why = " and ".join(moved) if moved else "tokens per call did not grow: look at the price list"
     return [
         (
-            f"A call of {where} costs {pattern.observed / max(pattern.baseline, 1e-9):.1f} times what "
-            f"it did; {why}"
+            f"A call of {where} costs {pattern.observed / max(pattern.baseline, 1e-9):.1f} times "
+            f"what it did; {why}"
         ),
         (
             f"Check prompt, max_tokens and model of {where} for a change at "

@@ -78,8 +78,8 @@ class Grid:
     def day(self) -> NDArray[np.int64]:
         """Return (T,) the number of the UTC day of each interval, from 0."""
         starts = self.start_ns + np.arange(self.count, dtype=np.int64) * self.every_ns
-        days = starts // 86_400_000_000_000
-        return days - days[0]
+        days: NDArray[np.int64] = starts // 86_400_000_000_000 - starts[0] // 86_400_000_000_000
+        return days
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class SliceKey:
         found = shown.replace_strict(
             list(values), list(range(len(values))), default=-1, return_dtype=pl.Int64
         )
-        places: NDArray[np.int64] = found.fill_null(-1).to_numpy()
+        places: NDArray[np.int64] = np.array(found.fill_null(-1).to_numpy(), dtype=np.int64)
         return places
 
     def outside(self, value: str) -> Expr:

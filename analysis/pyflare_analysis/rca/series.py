@@ -472,8 +472,8 @@ def _pattern(
         affected={},
         suggested_actions=(
             (
-                f"Look at what changed in {metric} between {_text(ns[first])} and {_text(ns[last])}: "
-                f"{observed:.6g} where {expected:.6g} was expected"
+                f"Look at what changed in {metric} between {_text(ns[first])} and "
+                f"{_text(ns[last])}: {observed:.6g} where {expected:.6g} was expected"
             ),
         ),
         observed_count=length,
