@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["CellCounts", "Counts", "RowCounter", "count_rows"]
 
 _NEW_CATEGORIES = 200
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,9 @@ class _CategoryCells:
         sums = np.zeros((groups, len(labels) + 2))
         sums[placed["group"].to_numpy(), placed["cell"].to_numpy()] = placed["count"].to_numpy()
         present, missing = self._sums.sums(groups).T
-        sums[:, -2] = np.maximum(present - sums[:, :-2].sum(axis=1), 0.0)
+        rest = present - sums[:, :-2].sum(axis=1)
+        # Weights are no whole numbers: what rounding leaves over is no row, and no cell.
+        sums[:, -2] = np.where(rest > _ROUNDING * present, rest, 0.0)
         sums[:, -1] = missing
         return CellCounts(sums, new)
 

@@ -389,6 +389,21 @@ def test_sampled_rows_count_by_their_weight(tmp_path: Path) -> None:
     assert (drifting(weighted=True), drifting(weighted=False)) == (False, True)
 
 
+def test_rounding_of_weights_makes_no_cell(tmp_path: Path) -> None:
+    """Three categories at weights of 10/3 are three cells, with segments and without."""
+    frame = events(96, 100).with_columns(sampling_probability=pl.lit(0.3))
+    source = opened(frame, tmp_path / "a.parquet")
+
+    plain = drift_report(source, windows=DAYS, columns=["kind"])
+    parted = drift_report(source, windows=DAYS, columns=["kind"], by=["team"])
+
+    days = [
+        _day(frame, day)["kind"].value_counts().sort("kind")["count"].to_numpy() for day in (2, 3)
+    ]
+    for heat in (plain, parted):
+        assert _cells(heat, "kind")[-1].psi == pytest.approx(_psi(*days), abs=1e-9)
+
+
 def test_a_saved_profile_gives_the_numbers_of_its_data(tmp_path: Path) -> None:
     """The reference's data are not needed again."""
     source = opened(events(48, 50, seed=2), tmp_path / "a.parquet")
