@@ -321,8 +321,11 @@ class _Split:
 
     @property
     def _long_enough(self) -> bool:
-        """Whether the halves before tell how much rates wander over the period after."""
-        return bool(self._leaves.counts[2].sum() >= self._leaves.counts[:2].sum() / 2)
+        """Whether the halves before tell how much rates wander over the period after.
+
+        They do where it is at least half as long as each: short periods wander more.
+        """
+        return bool(self._leaves.counts[2].sum() > self._leaves.counts[:2].sum() / 4)
 
     def mix_evidence(self) -> NDArray[np.float64]:
         """Return the evidence that the share of each leaf changed in the way of the whole."""

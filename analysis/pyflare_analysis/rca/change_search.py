@@ -15,9 +15,9 @@ leaf counts up to 10 nats, so that one large leaf does not decide. Each conditio
 the search goes on while a slice has better odds than all slices had before (their number) by
 20 to 1.
 
-How much rates wander is measured between the halves of the period before, when these are about
-as long as the period after (the estimator of DerSimonian and Laird 1986); otherwise it is taken
-as 30 %, as rates of real systems do from minute to minute.
+How much rates wander is measured between the halves of the period before, when the period after
+is at least half as long as each (the estimator of DerSimonian and Laird 1986); otherwise it is
+taken as 30 %, as rates of real systems do from minute to minute.
 """
 
 from __future__ import annotations
