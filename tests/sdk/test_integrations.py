@@ -6,6 +6,8 @@ import asyncio
 import gc
 import inspect
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +30,7 @@ from pyflare.integrations import anthropic as told_anthropic
 from pyflare.integrations import openai as told_openai
 from pyflare.sdk import PyFlare
 from tests.sdk.model_server import ModelServer
+from tests.sdk.price_oracle import ROOT
 
 GPT, CLAUDE = "gpt-4o-mini", "claude-opus-4-6"
 WEATHER: Any = {"type": "function", "function": {"name": "weather", "parameters": {}}}
@@ -692,8 +695,20 @@ def test_native_spans_of_anthropic_are_left_out_and_can_be_had(
     assert len(told.spans) == 3
 
 
+def test_the_modules_are_reached_from_pyflare() -> None:
+    """`import pyflare` is enough, and brings no client library."""
+    code = (
+        "import sys, pyflare; assert 'openai' not in sys.modules;"
+        "assert not pyflare.integrations.openai.is_instrumented();"
+        "assert not pyflare.integrations.anthropic.is_instrumented();"
+        "assert not {'openai', 'anthropic'} & set(sys.modules);"
+        "assert pyflare.integrations.instrument() == ('openai', 'anthropic')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT / "sdk")})
+
+
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says which extra brings it."""
-    monkeypatch.setitem(__import__("sys").modules, "openai", None)
+    monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ImportError, match=r"pip install 'pyflare-suite\[openai\]'"):
         told_openai.instrument()
