@@ -157,6 +157,10 @@ class _Positions:
         self, matrix: NDArray[np.int64], numbers: NDArray[np.int64], values: NDArray[np.bool_]
     ) -> None:
         """Split a group until each position is one word or a value; `values` are settled."""
+        if len(matrix) == 1:
+            words = [self.words[word] for word in matrix[0]]
+            self.result[self.rows[numbers[0]]] = " ".join(words)
+            return
         open_positions: list[tuple[int, int]] = []
         new_values: list[tuple[int, int]] = []
         constants = compared = 0

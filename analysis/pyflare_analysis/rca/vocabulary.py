@@ -16,7 +16,7 @@ __all__ = ["FREE_TEXT", "MAX_WORDS", "Row", "TemplateOptions", "Vocabulary", "op
 FREE_TEXT = "<...>"
 """What stands for text of any length; `<*>` is one word."""
 
-MAX_WORDS = 128
+MAX_WORDS = 64
 """Words of a message that are looked at."""
 
 _VALUE, _FREE = 1, 2  # numbers of `<*>` and `<...>` in the vocabulary

@@ -29,16 +29,20 @@ _NAMING_NOUNS = _words(
 )
 """Nouns that the name of one of their kind follows."""
 
-_FUNCTION_WORDS = _words(
+_GRAMMAR = _words(
     "a an the this that these those is are was were be been being has have had do does did "
     "must may can could should will would cannot can't not no in on at to of for from with by "
-    "and or but as if when while than then it its already only exists exist failed fails "
-    "unknown found missing invalid limit error exceeded unavailable overloaded"
+    "and or but as if when while than then it its already only"
+)
+
+_FUNCTION_WORDS = _GRAMMAR | _words(
+    "exists exist failed fails unknown found missing invalid limit error exceeded unavailable "
+    "overloaded"
 )
 """Words that go on with the sentence after such a noun, instead of naming something."""
 
-STOP_WORDS = _FUNCTION_WORDS | _words(
-    "your you we our please per which after before over under too more most while via"
+STOP_WORDS = _GRAMMAR | _words(
+    "your you we our please per which after before over under too more most via"
 )
 """Words that say nothing about the subject of a message."""
 
