@@ -11,6 +11,7 @@ from pyflare.capture import CaptureConfig
 
 __all__ = ["record_failure"]
 
+_LONGEST_MESSAGE = 4096  # characters; clients put whole answers into messages
 _LONGEST_STACK = 16_384  # characters; the end of a stack trace says most
 
 
@@ -29,7 +30,7 @@ def record_failure(span: Span, error: BaseException, capture: CaptureConfig) -> 
         name = kind.__qualname__
         if kind.__module__ not in {"builtins", "__main__"}:
             name = f"{kind.__module__}.{name}"
-        message = _safely(capture, str(error))
+        message = _safely(capture, str(error))[:_LONGEST_MESSAGE]
         stack = _safely(capture, "".join(traceback.format_exception(error)))
         span.set_attribute(keys.ERROR_TYPE, name)
         span.add_event(

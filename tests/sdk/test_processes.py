@@ -30,7 +30,7 @@ def run(collector: FakeCollector, script: str, **environment: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=30,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -156,6 +156,62 @@ def test_multiprocessing(method: str) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert counts(collector) == {"main": 1, "process0": 30, "process1": 30, "pool": 30}
+
+
+def test_spans_that_end_in_the_middle_of_another() -> None:
+    """A signal handler, or the end of a forgotten stream, may come at any instruction."""
+    with FakeCollector() as collector:
+        run(
+            collector,
+            """
+            import signal
+            ended = [0]
+            def handler(*_):
+                with pyflare.span(f"signal {ended[0]}"):
+                    ended[0] += 1
+                signal.setitimer(signal.ITIMER_REAL, 0.0003)
+            signal.signal(signal.SIGALRM, handler)
+            signal.setitimer(signal.ITIMER_REAL, 0.0003)
+            end = time.monotonic() + 1.5
+            count = 0
+            while time.monotonic() < end:
+                with pyflare.span(f"main {count}"):
+                    count += 1
+                if not count % 100:
+                    pyflare.flush(5)
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
+            assert pyflare.flush(20)
+            statistics = pyflare.stats()
+            assert statistics.sent == count + ended[0], statistics
+            assert ended[0] > 20
+            """,
+            OTEL_BSP_MAX_EXPORT_BATCH_SIZE="2",
+            OTEL_BSP_SCHEDULE_DELAY="1",
+        )
+
+
+def test_a_signal_handler_that_shuts_down() -> None:
+    """SIGTERM in the middle of the work: what has ended is delivered."""
+    with FakeCollector() as collector:
+        printed = run(
+            collector,
+            """
+            import signal
+            def stop(*_):
+                print(pyflare.shutdown())
+                sys.exit(0)
+            signal.signal(signal.SIGTERM, stop)
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            count = 0
+            while True:
+                with pyflare.span(f"main {count}"):
+                    count += 1
+                time.sleep(0.0005)
+            """,
+            OTEL_BSP_MAX_EXPORT_BATCH_SIZE="2",
+        )
+        assert printed == "True\n"
+        assert len(collector.names) > 20
 
 
 def test_statistics_of_a_child_begin_at_zero() -> None:

@@ -240,6 +240,21 @@ def test_errors_of_coroutines(recorded: Recorded) -> None:
     assert (cancelled.attributes or {})["pyflare.cancelled"] is True
 
 
+def test_a_long_message_is_cut(recorded: Recorded) -> None:
+    """An exception that carries a whole answer costs a span no more than a page of it."""
+
+    @pyflare.trace
+    def fails() -> None:
+        raise ValueError("x" * 1_000_000)
+
+    with pytest.raises(ValueError, match="x"):
+        fails()
+
+    span = recorded.one()
+    assert span.status.description == "x" * 4096
+    assert len(str((span.events[0].attributes or {})["exception.stacktrace"])) <= 16_384
+
+
 def test_an_exception_that_cannot_be_printed(recorded: Recorded) -> None:
     """Not even an exception whose `__str__` fails is replaced by another."""
 

@@ -6,11 +6,16 @@ Both stores are bounded. While the collector is away the sender tries again and 
 the encoder fills the backlog, compressed, and only when that is full too the queue
 fills up and further spans are dropped and counted. The threads start with the first
 span, so that a process that only forks workers has none.
+
+A span may end at any instruction of another one's end: in a signal handler, or when the
+garbage collector finds a stream that was forgotten. So whatever `put` touches can be
+entered again by the same thread: a deque, a `SimpleQueue`, re-entrant locks; no `Event`.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import random
 import sys
@@ -18,6 +23,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 from opentelemetry.sdk.trace import ReadableSpan
@@ -52,10 +58,12 @@ class _Held:
     backlog: collections.deque[Request | _Mark]
     changed: threading.Condition
     """Guards the backlog and the flags."""
-    work: threading.Event
-    """The queue has something."""
-    full: threading.Event
-    """The queue has a batch, or nobody shall wait for one."""
+    signals: SimpleQueue[bool]
+    """Wakes the encoder: False: the queue has something; True: do not wait for more."""
+    told: bool = False
+    """The encoder knows that the queue has something."""
+    told_full: bool = False
+    """The encoder knows that the queue has a batch."""
     backlog_bytes: int = 0
     encoding: int = 0
     """Spans that are out of the queue and not in the backlog yet."""
@@ -68,9 +76,8 @@ def _fresh() -> _Held:
     return _Held(
         collections.deque(),
         collections.deque(),
-        threading.Condition(),
-        threading.Event(),
-        threading.Event(),
+        threading.Condition(threading.RLock()),
+        SimpleQueue(),
     )
 
 
@@ -103,7 +110,7 @@ class Pipeline:
         self._counters = Counters()
         self._held = _fresh()
         self._queue = self._held.queue
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._threads: list[threading.Thread] = []
         self._closed = False
         self._deadline = float("inf")
@@ -113,21 +120,23 @@ class Pipeline:
 
     def put(self, span: ReadableSpan) -> None:
         """Take a finished span; never waits, never raises."""
-        queue = self._queue
-        size = len(queue)
+        spans = self._queue
+        size = len(spans)
         if size >= self._limit or self._closed:
             self._counters.add("lost_at_shutdown" if self._closed else "lost_queue_full")
             if not self._closed:
                 self._warn_full()
             return
-        queue.append(span)
+        spans.append(span)
         held = self._held
-        if not held.work.is_set():
+        if not held.told:
+            held.told = True
             if not self._threads:
                 self._start()
-            held.work.set()
-        if size + 1 >= self._batch:
-            held.full.set()
+            held.signals.put(False)
+        if size + 1 >= self._batch and not held.told_full:
+            held.told_full = True
+            held.signals.put(True)
 
     def statistics(self) -> Statistics:
         """Return what became of the spans so far."""
@@ -162,11 +171,8 @@ class Pipeline:
         with held.changed:
             held.stopped = True
             held.changed.notify_all()
-        held.work.set()
-        held.full.set()
-        for (
-            thread
-        ) in self._threads:  # idle ones end at once; one that is in a request is left to it
+        held.signals.put(True)
+        for thread in self._threads:  # one that is in a request is left to it
             thread.join(0.1 if complete else 0.0)
         left = self.statistics().waiting
         if left:
@@ -197,8 +203,7 @@ class Pipeline:
             held.waiting += 1
             held.changed.notify_all()
         if self._threads or self._start():
-            held.work.set()
-            held.full.set()
+            held.signals.put(True)
             mark.passed.wait(max(end - time.monotonic(), 0.0))
         else:
             self._drain_here(held, end)
@@ -221,13 +226,14 @@ class Pipeline:
                     (self._send_all, "pyflare-send"),
                 )
             ]
+            self._threads = threads  # first: a signal handler may come in between
             try:
                 for thread in threads:
                     thread.start()
             except RuntimeError as error:
                 logger.debug("no thread can be started: %s", error)
+                self._threads = []
                 return False
-            self._threads = threads
         _flush_when_multiprocessing_ends(self)
         return True
 
@@ -236,18 +242,19 @@ class Pipeline:
         self._held = _fresh()
         self._queue = self._held.queue
         self._counters = Counters()
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._threads = []
         self._sender.reset()
 
     def _encode_all(self, held: _Held) -> None:
         _be_silent()
         while not held.stopped:
-            held.work.wait()
-            held.full.wait(self._settings.delay_seconds)
-            held.full.clear()
-            # Cleared before the queue is read: whoever appends after that sets it again.
-            held.work.clear()
+            full = held.signals.get()
+            if not full:
+                with contextlib.suppress(Empty):
+                    held.signals.get(timeout=self._settings.delay_seconds)
+            # Cleared before the queue is read: whoever appends after that tells again.
+            held.told = held.told_full = False
             while held.queue and not held.stopped:
                 self._encode_some(held)
 

@@ -55,10 +55,10 @@ _COUNTED = frozenset(field.name for field in fields(Statistics)) - {
 
 
 class Counters:
-    """The counting side of `Statistics`; safe to use from any thread."""
+    """The counting side of `Statistics`; safe to use from any thread, at any instruction."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counts = dict.fromkeys(_COUNTED, 0)
         self.last_error = ""
 
