@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, Provider
@@ -16,7 +17,8 @@ from pyflare import cost
 from pyflare._prices.catalog import SNAPSHOT, load_catalog
 from pyflare.cost import CostCalculator
 from pyflare.types import TokenUsage
-from pyflare_storage.prices import PriceBook
+from pyflare_proto.record import COST_STATUSES
+from pyflare_storage.prices import Coded, PriceBook, PriceInputs
 from tests.sdk.price_oracle import generator, nano_of_library, usage_of, working_catalog
 
 DATES = (
@@ -188,6 +190,63 @@ def test_names_mean_what_the_suite_reads_in_them(calculator: CostCalculator) -> 
     assert statuses["priced"] > 1000
     assert statuses["approximate"] > 100
     assert statuses["unpriced"] > 100
+
+
+def test_any_call_costs_what_the_collector_says(calculator: CostCalculator) -> None:
+    """4,000 random calls: parts that exceed their totals, tiers, batch, days and hours."""
+    rng = random.Random(11)
+    n = 4000
+    picked = [rng.choice(LISTED) for _ in range(n)]
+    counts = [[rng.choice([0, 0, 1, 77, 10**5, 10**7]) for _ in range(8)] for _ in range(n)]
+    for row in counts:
+        row[4] = min(row[3], row[4])
+    tiers = [rng.choice(["", "default", "flex", "priority", "batch", "auto"]) for _ in range(n)]
+    batch = [rng.random() < 0.2 for _ in range(n)]
+    ends = [rng.choice(DATES) for _ in range(n)]
+    columns = np.array(counts, dtype=np.int64).T
+    priced = PriceBook().price_columns(
+        PriceInputs(
+            provider=coded([provider.id for provider, _ in picked]),
+            model_response=coded([model.id for _, model in picked]),
+            model_request=Coded(np.full(n, -1, dtype=np.int32), ()),
+            end_time_ns=np.array([nanoseconds(end) for end in ends], dtype=np.int64),
+            input_tokens=columns[0],
+            output_tokens=columns[1],
+            cache_read_tokens=columns[2],
+            cache_write_tokens=columns[3],
+            cache_write_1h_tokens=columns[4],
+            reasoning_tokens=columns[5],
+            audio_input_tokens=columns[6],
+            audio_output_tokens=columns[7],
+            service_tier=coded(tiers),
+            batch=np.array(batch),
+        )
+    )
+    for i, (provider, model) in enumerate(picked):
+        result = calculator.calculate(
+            model.id,
+            TokenUsage(*counts[i]),
+            provider=provider.id,
+            at=ends[i],
+            service_tier=tiers[i],
+            batch=batch[i],
+        )
+        where = (provider.id, model.id, counts[i], tiers[i], batch[i], ends[i])
+        expected = int(priced.cost_nano_usd[i]) if priced.valid[i] else None
+        assert result.cost_nano_usd == expected, where
+        assert result.status == COST_STATUSES[priced.status[i]], where
+
+
+def coded(values: list[str]) -> Coded:
+    """Return a column of strings as the price book takes it."""
+    distinct = sorted(set(values))
+    place = {value: i for i, value in enumerate(distinct)}
+    return Coded(np.array([place[value] for value in values], dtype=np.int32), distinct)
+
+
+def nanoseconds(moment: datetime) -> int:
+    """Return a moment as nanoseconds since 1970, exactly."""
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
 
 
 def test_the_committed_snapshot_is_what_the_script_writes() -> None:
