@@ -15,9 +15,7 @@ from pyflare_cli.tables import Column
 from pyflare_proto.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyflare_storage.alerts import Alert
+    from collections.abc import Mapping, Sequence
 
 app = new_group("What somebody should look at.")
 
@@ -67,13 +65,19 @@ def list_(
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is {limit}", hint="--limit takes a number from 1")
     since_ns = None if since is None else parse_time(since, time.time_ns())
-    found: Sequence[Alert] = []
+    found: list[dict[str, object]] = []
     if _has_state(run):
         from pyflare_storage.alerts import AlertStore
         from pyflare_storage.dataset import DataDirectory
 
         with AlertStore(DataDirectory(run.settings.data).state_db) as store:
-            found = store.select(acknowledged=all_, kind=kind, since_ns=since_ns, limit=limit)
+            found = [
+                alert.to_dict()
+                | {"deliveries": [item.to_dict() for item in store.deliveries(alert.id)]}
+                for alert in store.select(
+                    acknowledged=all_, kind=kind, since_ns=since_ns, limit=limit
+                )
+            ]
     _answer(run, "pyflare.alerts.list/1", found)
 
 
@@ -117,7 +121,7 @@ def ack(
     with AlertStore(DataDirectory(run.settings.data).state_db) as store:
         chosen = None if all_ else [int(word) for word in ids or ()]
         changed = store.acknowledge(chosen, now_ns=time.time_ns())
-    _answer(run, "pyflare.alerts.ack/1", changed)
+    _answer(run, "pyflare.alerts.ack/1", [alert.to_dict() for alert in changed])
 
 
 def _has_state(run: Run) -> bool:
@@ -136,6 +140,5 @@ def _has_state(run: Run) -> bool:
     return data.state_db.exists()
 
 
-def _answer(run: Run, schema: str, alerts: Sequence[Alert]) -> None:
-    body = {"alerts": [alert.to_dict() for alert in alerts]}
-    run.answer(Document(schema, body, "alerts", COLUMNS))
+def _answer(run: Run, schema: str, alerts: Sequence[Mapping[str, object]]) -> None:
+    run.answer(Document(schema, {"alerts": alerts}, "alerts", COLUMNS))

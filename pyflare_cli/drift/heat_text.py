@@ -62,10 +62,10 @@ def headline(heat: HeatMap) -> list[str]:
     unjudged = figures["cell_count"] - figures["judged_cells"]
     return [
         printable(
-            f"{heat.source} against {compared}: {len(columns)} columns, "
-            f"{len(heat.windows)} windows of {heat.every}"
+            f"{heat.source} against {compared}: {_several(len(columns), 'column')}, "
+            f"{_several(len(heat.windows), 'window')} of {heat.every}"
         ),
-        f"{heat.verdict.value}: {drifting} of {len(columns)} columns drift, "
+        f"{heat.verdict.value}: {drifting} of {_several(len(columns), 'column')} drift, "
         f"in {figures['drift_cells']} of {figures['judged_cells']} cells judged"
         + (f"; {unjudged} without enough rows" if unjudged else ""),
     ]
@@ -173,7 +173,7 @@ def _movers(heat: HeatMap, terminal: Terminal) -> Iterator[str]:
         parts = [
             f"  {printable(name)}: PSI {worst.psi or 0:.2f} (q {_small(worst.q_value)}) at {when}",
             printable(worst.moved or ""),
-            f"{_windows(row.drift_windows)} drift",
+            f"{_several(row.drift_windows, 'window')} drift",
             _split(worst),
         ]
         yield from _packed(((part, part) for part in parts if part), terminal.columns, "    ")
@@ -188,8 +188,8 @@ def _split(cell: Cell) -> str:
     return f"mix {cell.mix:+.2f}, within {cell.within:+.2f}"
 
 
-def _windows(count: int) -> str:
-    return f"{count} window{'s' if count != 1 else ''}"
+def _several(count: int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def _small(value: float | None) -> str:

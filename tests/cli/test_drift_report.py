@@ -284,6 +284,8 @@ def test_alerts_reach_a_webhook_and_a_dead_one_is_a_note(pyflare: Pyflare, table
     assert signature.startswith("v1,")
     assert body["type"] == "alert.raised"
     assert body["data"]["message"].startswith("size drifted: PSI")
+    (alert,) = pyflare("alerts", "list").json()["alerts"]
+    assert [(d["delivered"], d["status"]) for d in alert["deliveries"]] == [(True, 200)]
     pyflare("alerts", "ack", "--all")
     result = _report(pyflare, table, "--every", "1d", "--data", "other")
     assert result.code == 0
