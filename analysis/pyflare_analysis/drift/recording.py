@@ -21,6 +21,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyflare_analysis.drift.detector import Verdict
 from pyflare_storage.alerts import AlertStore, Delivery, NewAlert, Raised, Severity
@@ -157,7 +158,7 @@ def _alert(
         message=f"{column}{where} drifted{figure}{limit}" + (f", {moved}" if moved else ""),
         value=value if name else None,
         threshold=float(threshold) if isinstance(threshold, float | int) else None,
-        dedup_key=f"drift:{command}:{source or ''}:{column}:{segment}",
+        dedup_key=f"drift:{command}:{_place(source)}:{column}:{segment}",
         details={
             "command": command,
             "source": source,
@@ -174,6 +175,13 @@ def _alert(
         first_seen_ns=first if isinstance(first, int) else None,
         last_seen_ns=last - 1 if isinstance(last, int) else None,
     )
+
+
+def _place(source: str | None) -> str:
+    """Return what identifies the data wherever a command is run: the whole path of a local one."""
+    if source and "://" not in source and Path(source).exists():
+        return str(Path(source).resolve())
+    return source or ""
 
 
 def _time(time_ns: object) -> str | None:

@@ -67,6 +67,17 @@ def test_segments_and_columns_are_troubles_of_their_own() -> None:
     )
 
 
+def test_the_same_data_are_the_same_trouble_from_any_folder(tmp_path: Path) -> None:
+    """A relative and an absolute path give one key; what is no local file stays as it is."""
+    (tmp_path / "work" / "data").mkdir()
+
+    def key(source: str) -> str:
+        return drift_alerts([_row(0, 0.5)], command="psi", source=source)[0].dedup_key
+
+    assert key("data") == key("./data") == key(str(tmp_path / "work" / "data"))
+    assert "clickhouse://host/db" in key("clickhouse://host/db")
+
+
 def test_a_statistic_without_bands_is_a_warning() -> None:
     """MMD has a threshold of its own and no bands; without windows it is seen now."""
     row: Row = {"column": "embedding", "mmd2": 0.004, "threshold": 0.001, "verdict": "drift"}
