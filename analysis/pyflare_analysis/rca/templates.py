@@ -116,11 +116,12 @@ class _Positions:
         by_length: dict[int, list[int]] = defaultdict(list)
         for number, row in enumerate(self.rows):
             by_length[len(row)].append(number)
-        for numbers in by_length.values():
-            matrix = np.array([self.rows[number] for number in numbers])
+        for found in by_length.values():
+            numbers = np.array(found)
+            matrix = np.array([self.rows[number] for number in found])
             for members in self._roots(matrix, self.messages[numbers]):
                 values = np.zeros(matrix.shape[1], dtype=np.bool_)
-                self._branch(matrix[members], np.array(numbers)[members], values)
+                self._branch(matrix[members], numbers[members], values)
         return self.result
 
     def _roots(
