@@ -9,6 +9,7 @@ of the data is the cell's, the seed of the simulated laws is the run's.
 """
 
 import argparse
+import json
 import os
 import platform
 import time
@@ -152,35 +153,59 @@ Exact tests of data with few possible values stay below alpha by what no further
 """
 
 
+def cells(
+    kinds: list[str], sizes: list[int], runs: int
+) -> list[tuple[str, str, Draw, Draw, tuple[int, int], int]]:
+    """Return what to simulate, small samples first: table, name, both laws, sizes, runs."""
+    pairs = [(n, n) for n in sizes]
+    unequal = [(1000, 200), (200, 1000)] if 1000 in sizes else []
+    level = [
+        ("level", name, KINDS[name], KINDS[name], pair, runs)
+        for pair in [*pairs, *unequal]
+        for name in kinds
+    ]
+    power = [
+        ("power", name, first, second, (n, n), max(runs // 5, 20))
+        for n in (100, 300, 1000)
+        for name, (first, second) in CHANGES.items()
+    ]
+    return [*level[: 2 * len(kinds)], *power, *level[2 * len(kinds) :]]
+
+
 def main() -> None:
     """Run the simulations."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--sizes", type=int, nargs="*", default=[50, 200, 1000, 5000])
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
+    parser.add_argument("--cache", type=Path, help="keep finished cells here and go on from there")
     arguments = parser.parse_args()
-    pairs = [(n, n) for n in arguments.sizes]
-    if 1000 in arguments.sizes:
-        pairs += [(1000, 200), (200, 1000)]
-    level, power = [], []
+    finished = _read(arguments.cache)
+    tables: dict[str, list[tuple[str, str, dict[str, float]]]] = {"level": [], "power": []}
     started = time.process_time()
-    kept = arguments.runs >= 1000 and arguments.kinds == list(KINDS)
+    for kind, name, first, second, pair, runs in cells(
+        arguments.kinds, arguments.sizes, arguments.runs
+    ):
+        key = json.dumps([kind, name, *pair, runs])
+        if key not in finished:
+            finished[key] = rates(first, second, pair, runs)
+            if arguments.cache is not None:
+                with arguments.cache.open("a") as file:
+                    file.write(json.dumps({"key": key, "rates": finished[key]}) + "\n")
+        tables[kind].append((name, f"{pair[0]:,}, {pair[1]:,}", finished[key]))
+        print(f"{time.process_time() - started:7.0f} s", key, finished[key], flush=True)
+        if arguments.runs >= 1000 and arguments.kinds == list(KINDS):
+            order = [*KINDS, *CHANGES]
+            tables[kind].sort(key=lambda row: order.index(row[0]))
+            text = document(tables["level"], tables["power"], arguments.runs)
+            (RESULTS / "drift_level.md").write_text(text)
 
-    def done(rows: list[tuple[str, str, dict[str, float]]], name: str, sizes: str) -> None:
-        print(f"{time.process_time() - started:7.0f} s", name, sizes, rows[-1][2], flush=True)
-        if kept:
-            (RESULTS / "drift_level.md").write_text(document(level, power, arguments.runs))
 
-    for name in arguments.kinds:
-        for n, m in pairs:
-            found = rates(KINDS[name], KINDS[name], (n, m), arguments.runs)
-            level.append((name, f"{n:,}, {m:,}", found))
-            done(level, *level[-1][:2])
-    for name, (first, second) in CHANGES.items():
-        for n in (100, 300, 1000):
-            found = rates(first, second, (n, n), max(arguments.runs // 5, 20))
-            power.append((name, f"{n:,}, {n:,}", found))
-            done(power, *power[-1][:2])
+def _read(cache: Path | None) -> dict[str, dict[str, float]]:
+    if cache is None or not cache.exists():
+        return {}
+    lines = [json.loads(line) for line in cache.read_text().splitlines()]
+    return {line["key"]: line["rates"] for line in lines}
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import polars as pl
 
 from pyflare_analysis.drift.rows import Batch, Rows, read_features
 from pyflare_analysis.drift.sketch import CategorySketch
+from pyflare_analysis.drift.summary import FEATURES_A_PASS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -244,7 +246,7 @@ def count_rows(
     by: Sequence[Key] = (),
     weighted: bool | None = None,
 ) -> Counts:
-    """Count rows into the cells of a profile, in one pass and in memory of a few batches.
+    """Count rows into the cells of a profile, in memory of a few batches.
 
     Args:
         profile: the cells.
@@ -257,6 +259,14 @@ def count_rows(
         SchemaError: a column of the profile that is not there or of another type.
         ExpressionError: an unknown column in `where` or `by`.
     """
-    counter = RowCounter(profile, by, weighted=weighted)
-    counter.add(rows, where)
-    return counter.counts()
+    names = list(profile.columns)
+    # With keys one pass numbers the groups; without, fewer columns a pass hold less memory.
+    passes = 1 if by else max(1, math.ceil(len(names) / FEATURES_A_PASS))
+    size = max(1, math.ceil(len(names) / passes))
+    parts = []
+    for start in range(0, max(len(names), 1), size):
+        columns = {name: profile.columns[name] for name in names[start : start + size]}
+        counter = RowCounter(replace(profile, columns=columns), by, weighted=weighted)
+        counter.add(rows, where)
+        parts.append(counter.counts())
+    return replace(parts[0], columns={k: v for part in parts for k, v in part.columns.items()})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Categories", "Numbers", "Summarizer", "Summary", "summarize_rows"]
+__all__ = ["FEATURES_A_PASS", "Categories", "Numbers", "Summarizer", "Summary", "summarize_rows"]
+
+FEATURES_A_PASS = 8
+"""More would hold too many values at once; reading other columns again costs little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,7 @@ def summarize_rows(
     where: Expr | None = None,
     weighted: bool = True,
 ) -> Summary:
-    """Summarise rows in one pass and bounded memory.
+    """Summarise rows in bounded memory, eight features a pass.
 
     Args:
         rows: a source or a frame.
@@ -183,6 +187,12 @@ def summarize_rows(
         SchemaError: a column that is not there or of another type.
         ExpressionError: an unknown column in `where`.
     """
-    summarizer = Summarizer(features, weighted=weighted)
-    summarizer.add(rows, where)
-    return summarizer.summary()
+    passes = max(1, math.ceil(len(features) / FEATURES_A_PASS))
+    size = math.ceil(len(features) / passes)
+    parts = []
+    for start in range(0, max(len(features), 1), max(size, 1)):
+        summarizer = Summarizer(features[start : start + size], weighted=weighted)
+        summarizer.add(rows, where)
+        parts.append(summarizer.summary())
+    found = {name: side for part in parts for name, side in part.features.items()}
+    return replace(parts[0], features=found)
