@@ -30,6 +30,8 @@ NO_MESSAGE = "(no message)"
 
 _EXAMPLES = 5
 _SINGLE_FORMS = 8
+_RECONCILED = 5_000
+"""Most templates of a run that are compared with the known ones."""
 _CACHED_PLACES = 50_000
 _BUCKETS = 1 << 22
 _HASH_SEED = 20_261
@@ -184,7 +186,8 @@ class Assignment:
         cluster_of: list[int] = []
         for error_type, place, template in keys.iter_rows():
             frames = tuple(place.split("\n")) if place else ()
-            identifier, key = registry.identify(ClusterKey(error_type, frames, template))
+            key = ClusterKey(error_type, frames, template)
+            identifier, key = registry.identify(key, exactly=keys.height > _RECONCILED)
             if identifier not in numbers:
                 numbers[identifier] = len(self.keys)
                 self.keys.append((identifier, key))

@@ -9,6 +9,7 @@ that cluster; a template that covers known ones takes the id of the oldest.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -90,15 +91,23 @@ class Registry:
         self.merged: dict[str, str] = {}
         """Known clusters that this run's wider templates took in, by id."""
 
-    def identify(self, key: ClusterKey) -> tuple[str, ClusterKey]:
-        """Return the id of a cluster, and its key with the wider of the two templates."""
+    def identify(self, key: ClusterKey, *, exactly: bool = False) -> tuple[str, ClusterKey]:
+        """Return the id of a cluster, and its key with the wider of the two templates.
+
+        Args:
+            key: what the cluster is.
+            exactly: look for the same template only; comparing very many templates with
+                each other is not worth its time.
+        """
         candidates = self._by_place.get((key.error_type, key.frames), [])
         for cluster in candidates:
             if cluster.key.template == key.template:
                 return cluster.id, key
-        for cluster in candidates:
+        for cluster in () if exactly else candidates:
             if covers(cluster.key.template, key.template):
                 return cluster.id, cluster.key
+        if exactly:
+            return key.new_id(), key
         covered = [c for c in candidates if covers(key.template, c.key.template)]
         if covered:
             oldest, *others = covered
@@ -118,10 +127,15 @@ def covers(wide: str, narrow: str) -> bool:
 
     A template without words of its own covers nothing: it would take in everything.
     """
-    words = wide.replace(masks.WILDCARD, " ").replace(templates.FREE_TEXT, " ")
-    if not re.search(r"\w", words):
-        return False
-    return re.match(templates.template_pattern(wide), narrow) is not None
+    pattern = _pattern(wide)
+    return pattern is not None and pattern.match(narrow) is not None
+
+
+@functools.lru_cache(maxsize=4096)
+def _pattern(template: str) -> re.Pattern[str] | None:
+    """Return the pattern of a template with words of its own."""
+    words = template.replace(masks.WILDCARD, " ").replace(templates.FREE_TEXT, " ")
+    return re.compile(templates.template_pattern(template)) if re.search(r"\w", words) else None
 
 
 class ClusterStore:

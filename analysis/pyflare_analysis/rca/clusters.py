@@ -56,6 +56,7 @@ __all__ = [
 
 _NAME_CHARACTERS = 100
 _KEYWORDS = 8
+_REMEMBERED = 1_000
 _MARKS = "\"'`()[]{}<>:,;.!?=*"
 
 
@@ -190,7 +191,7 @@ class ClusterAnswer:
         }
 
     def known(self) -> list[KnownCluster]:
-        """Return the clusters as the next run has to know them."""
+        """Return the clusters as the next run has to know them: the most severe thousand."""
         return [
             KnownCluster(
                 cluster.id,
@@ -198,7 +199,7 @@ class ClusterAnswer:
                 cluster.first_seen_ns,
                 cluster.last_seen_ns,
             )
-            for cluster in self.clusters
+            for cluster in self.clusters[:_REMEMBERED]
         ]
 
 
