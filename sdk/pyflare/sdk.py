@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
@@ -20,7 +19,9 @@ from pyflare.log import logger, say_everything, warn
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.sampling import Sampler
 
+    from pyflare.delivery.outcome import Sender
     from pyflare.delivery.processor import PyFlareProcessor
     from pyflare.delivery.statistics import Statistics
     from pyflare.spans import LLMSpan, SpanContextManager
@@ -243,7 +244,7 @@ class PyFlare:
     ) -> PyFlareProcessor:
         from pyflare.delivery.encoding import Encoder, Rewrite
         from pyflare.delivery.pipeline import Pipeline
-        from pyflare.delivery.processor import PyFlareProcessor
+        from pyflare.delivery.processor import ConsoleProcessor, PyFlareProcessor
         from pyflare.sampling import threshold_of
 
         exporter = os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() or _EXPORTERS[0]
@@ -256,7 +257,7 @@ class PyFlare:
         if exporter == "none":
             return PyFlareProcessor(None)
         if exporter == "console":
-            return _console_processor()
+            return ConsoleProcessor()
         rewrite = None
         if joined is not None:
             ours = joined in _own_providers  # of an earlier instance
@@ -308,7 +309,7 @@ def init(
     )
 
 
-def _sampler(sample_rate: float | None) -> Any:
+def _sampler(sample_rate: float | None) -> Sampler | None:
     """Return the sampler of an own provider; None leaves it to `OTEL_TRACES_SAMPLER`."""
     from pyflare.sampling import ConsistentSampler
 
@@ -328,7 +329,7 @@ def _keeps_all(provider: TracerProvider) -> bool:
     )
 
 
-def _sender(target: settings.Target) -> Any:
+def _sender(target: settings.Target) -> Sender:
     if target.protocol == "grpc":
         from pyflare.delivery.grpc_sender import GrpcSender
 
@@ -336,22 +337,6 @@ def _sender(target: settings.Target) -> Any:
     from pyflare.delivery.http_sender import HttpSender
 
     return HttpSender(target)
-
-
-def _console_processor() -> PyFlareProcessor:
-    from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
-
-    from pyflare.delivery.processor import PyFlareProcessor
-
-    class _Console(PyFlareProcessor):
-        """Prints each span as it ends."""
-
-        _printer = SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stdout))
-
-        def on_end(self, span: Any) -> None:
-            self._printer.on_end(span)
-
-    return _Console(None)
 
 
 def _joined_resource(theirs: Resource, ours: Resource) -> Resource:

@@ -5,6 +5,7 @@
     encoding.py     spans to OTLP requests of a bounded size
     http_sender.py, grpc_sender.py   one attempt to send a request, one outcome
     statistics.py   what became of every span
+    messages.py     what the application's log gets about it
 
 OpenTelemetry's own batch processor and exporters are not used, because of what they do
 while a collector is away: a batch is given up after ten seconds, a flush waits without

@@ -28,10 +28,11 @@ from queue import Empty, SimpleQueue
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 from opentelemetry.sdk.trace import ReadableSpan
 
+from pyflare.delivery import messages
 from pyflare.delivery.encoding import Encoder, Request
 from pyflare.delivery.outcome import Outcome, Sender
 from pyflare.delivery.statistics import Counters, Statistics
-from pyflare.log import logger, warn_rarely
+from pyflare.log import logger
 from pyflare.settings import DeliverySettings
 
 __all__ = ["Pipeline"]
@@ -125,7 +126,7 @@ class Pipeline:
         if size >= self._limit or self._closed:
             self._counters.add("lost_at_shutdown" if self._closed else "lost_queue_full")
             if not self._closed:
-                self._warn_full()
+                messages.full(self._sender.address, self._limit)
             return
         spans.append(span)
         held = self._held
@@ -176,17 +177,13 @@ class Pipeline:
             thread.join(0.1 if complete else 0.0)
         left = self.statistics().waiting
         if left:
-            held.queue.clear()
             with held.changed:
+                held.queue.clear()
                 held.backlog.clear()
                 held.encoding = held.backlog_bytes = 0
-            self._counters.add("lost_at_shutdown", left)
-            logger.warning(
-                "%d spans were not delivered to %s within %g seconds: %s",
-                left,
-                self._sender.address,
-                timeout_seconds,
-                self._counters.last_error or "no answer",
+                self._counters.add("lost_at_shutdown", left)
+            messages.not_delivered(
+                self._sender.address, left, timeout_seconds, self._counters.last_error
             )
         if complete:
             self._sender.close()
@@ -262,24 +259,26 @@ class Pipeline:
         """Move a batch, or a mark, from the queue to the backlog; wait for room there."""
         spans: list[ReadableSpan] = []
         mark = None
-        while held.queue and len(spans) < self._batch and mark is None:
-            item = held.queue.popleft()
-            held.encoding += 1
-            if isinstance(item, _Mark):
-                mark = item
-            else:
-                spans.append(item)
-        requests, lost = self._encoder.encode(spans) if spans else ([], 0)
-        if lost:
-            self._counters.add("lost_unencodable", lost)
         with held.changed:
-            held.encoding -= lost + (mark is not None)
+            while held.queue and len(spans) < self._batch and mark is None:
+                item = held.queue.popleft()
+                if isinstance(item, _Mark):
+                    mark = item
+                else:
+                    spans.append(item)
+            held.encoding = len(spans)
+        requests, lost = self._encoder.encode(spans) if spans else ([], 0)
+        with held.changed:
             for request in requests:
                 while held.backlog_bytes > self._settings.max_backlog_bytes and not held.stopped:
                     held.changed.wait()
+                if held.stopped:  # counted as lost by now
+                    return
                 held.backlog.append(request)
                 held.backlog_bytes += len(request.body)
                 held.encoding -= request.spans
+            held.encoding -= lost
+            self._counters.add("lost_unencodable", lost)
             if mark is not None:
                 held.backlog.append(mark)
             held.changed.notify_all()
@@ -310,20 +309,19 @@ class Pipeline:
         if outcome.kind == "again":
             self._failed(outcome)
             return self._pause(held, outcome, failures + 1, last=last)
-        with held.changed:
+        refused = min(outcome.rejected, item.spans) if outcome.kind == "sent" else item.spans
+        with held.changed:  # counted and taken out at once: `statistics` sees each span once
             held.backlog.popleft()
             held.backlog_bytes -= len(item.body)
-            held.changed.notify_all()
-        if outcome.kind == "sent":
-            self._counters.add("sent", item.spans - outcome.rejected)
-            if failures:
-                logger.info("%s takes spans again", self._sender.address)
-        else:
-            self._failed(outcome)
-        refused = outcome.rejected if outcome.kind == "sent" else item.spans
-        if refused:
+            self._counters.add("sent", item.spans - refused)
             self._counters.add("lost_refused", refused)
-            self._warn_refused(refused, outcome)
+            held.changed.notify_all()
+        if outcome.kind == "refused":
+            self._failed(outcome)
+        elif failures:
+            logger.info("%s takes spans again", self._sender.address)
+        if refused:
+            messages.refused(self._sender.address, refused, outcome.reason)
         return 0
 
     def _pass(self, held: _Held, mark: _Mark) -> None:
@@ -366,48 +364,20 @@ class Pipeline:
 
     def _drain_here(self, held: _Held, end: float) -> None:
         """Do the work of the threads in this one, where none can be started."""
-        self._deadline = min(self._deadline, end)
+        deadline, self._deadline = self._deadline, min(self._deadline, end)
         failures = 0
         while (held.queue or held.backlog) and time.monotonic() < end and not held.stopped:
             if not held.backlog:
                 self._encode_some(held)
             else:
                 failures = self._send_one(held, held.backlog[0], failures)
-
-    # What the application's log gets
+        self._deadline = deadline
 
     def _failed(self, outcome: Outcome) -> None:
         self._counters.add("failed_requests")
         self._counters.last_error = outcome.reason
         if outcome.kind == "again":
-            warn_rarely(
-                "unreachable",
-                "%s does not take spans: %s (they are kept and sent later)",
-                self._sender.address,
-                outcome.reason,
-                hint="start `pyflare collect`, or set PYFLARE_ENDPOINT; "
-                "OTEL_EXPORTER_OTLP_PROTOCOL says grpc or http/protobuf",
-            )
-
-    def _warn_refused(self, count: int, outcome: Outcome) -> None:
-        warn_rarely(
-            "refused",
-            "%s refused %d spans: %s",
-            self._sender.address,
-            count,
-            outcome.reason or "the answer says they are not valid",
-            hint="pyflare.stats() counts them",
-        )
-
-    def _warn_full(self) -> None:
-        warn_rarely(
-            "full",
-            "%d spans wait for %s, further ones are dropped",
-            self._limit,
-            self._sender.address,
-            hint="pyflare.stats() counts them; PYFLARE_MAX_BACKLOG_BYTES and "
-            "OTEL_BSP_MAX_QUEUE_SIZE make more room",
-        )
+            messages.unreachable(self._sender.address, outcome.reason)
 
 
 def _be_silent() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
 from pyflare.context import attributes_of
 from pyflare.delivery.encoding import Rewrite
 from pyflare.delivery.pipeline import Pipeline
 
-__all__ = ["PyFlareProcessor"]
+__all__ = ["ConsoleProcessor", "PyFlareProcessor"]
 
 
 class PyFlareProcessor(SpanProcessor):
@@ -53,3 +56,16 @@ class PyFlareProcessor(SpanProcessor):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Deliver what waits; return whether all of it was."""
         return self.pipeline is None or self.pipeline.flush(timeout_millis / 1000)
+
+
+class ConsoleProcessor(PyFlareProcessor):
+    """Prints spans on stdout as they end: `OTEL_TRACES_EXPORTER=console`."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self._exporter = ConsoleSpanExporter(out=sys.stdout)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Print a finished span."""
+        if span.context is not None and span.context.trace_flags.sampled:
+            self._exporter.export((span,))
