@@ -83,11 +83,13 @@ class Registry:
     def __init__(self, known: Iterable[KnownCluster] = ()) -> None:
         oldest_first = sorted(known, key=lambda k: (k.first_seen_ns or 0, k.id))
         self.known = {cluster.id: cluster for cluster in oldest_first}
+        self._exact: dict[ClusterKey, str] = {}
         self._by_place: dict[tuple[str, tuple[str, ...]], list[KnownCluster]] = {}
         for cluster in oldest_first:
             if cluster.merged_into is None:
                 place = (cluster.key.error_type, cluster.key.frames)
                 self._by_place.setdefault(place, []).append(cluster)
+                self._exact.setdefault(cluster.key, cluster.id)
         self.merged: dict[str, str] = {}
         """Known clusters that this run's wider templates took in, by id."""
 
@@ -100,14 +102,13 @@ class Registry:
                 each other is not worth its time.
         """
         candidates = self._by_place.get((key.error_type, key.frames), [])
-        for cluster in candidates:
-            if cluster.key.template == key.template:
-                return cluster.id, key
-        for cluster in () if exactly else candidates:
-            if covers(cluster.key.template, key.template):
-                return cluster.id, cluster.key
+        if key in self._exact:
+            return self._exact[key], key
         if exactly:
             return key.new_id(), key
+        for cluster in candidates:
+            if covers(cluster.key.template, key.template):
+                return cluster.id, cluster.key
         covered = [c for c in candidates if covers(key.template, c.key.template)]
         if covered:
             oldest, *others = covered

@@ -57,7 +57,7 @@ def test_one_cluster_for_each_failure_with_its_figures() -> None:
     assert (first.error_type, first.size, first.stored_size) == ("RateLimitError", 8, 8)
     assert first.template == "Rate limit of <*> reached, retry in <*>"
     assert first.name == "RateLimitError: Rate limit of <*> reached, retry in <*>"
-    assert first.common_keywords == ("rate", "reached", "retry")
+    assert first.common_keywords == ("rate", "limit", "reached", "retry")
     assert first.representative_error == "Rate limit of org-0a reached, retry in 0s"
     assert first.member_ids[:3] == ("7", "6", "5")
     assert first.affected_traces == ("t3", "t2", "t1", "t0")
