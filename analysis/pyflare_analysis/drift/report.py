@@ -14,6 +14,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -33,10 +34,10 @@ from pyflare_analysis.drift.heatmap import HeatMap, Window
 from pyflare_analysis.drift.profile import Profile, fit_profile
 from pyflare_analysis.drift.psi_config import PSIConfig
 from pyflare_analysis.drift.strata import Grouped, Ints, Segments, aligned, count_grouped
+from pyflare_analysis.drift.time_span import fitting_length, time_column, time_span
 from pyflare_analysis.drift.units import Sides
 from pyflare_analysis.drift.windows import MAX_WINDOWS, Windows
-from pyflare_proto.errors import NotEnoughDataError, SchemaError, UsageError, nearest
-from pyflare_storage.aggregates import Max, Min
+from pyflare_proto.errors import NotEnoughDataError, SchemaError, UsageError
 from pyflare_storage.expressions import all_of, col
 
 if TYPE_CHECKING:
@@ -72,57 +73,6 @@ class _Question:
         if self.reference is None:
             return "previous"
         return self.reference.source if isinstance(self.reference, Profile) else self.reference.url
-
-
-def time_column(types: Mapping[str, str], asked: str | None = None) -> str:
-    """Return the column that tells the time of a row.
-
-    Args:
-        types: logical type of each column.
-        asked: the column's name; by default `start_time`, or the only column of times.
-
-    Raises:
-        SchemaError: it is not there, holds no times, or it is not clear which one it is.
-    """
-    times = [name for name, type_ in types.items() if type_ == "timestamp_ns"]
-    if asked is not None:
-        if asked in times:
-            return asked
-        if asked not in types:
-            guess = nearest(asked, times or types)
-            raise SchemaError(
-                f"unknown column {asked!r} for --time",
-                hint=f"did you mean {guess}?" if guess else f"columns of times: {times or 'none'}",
-            )
-        raise SchemaError(
-            f"column {asked!r} is of type {types[asked]} and holds no times",
-            hint=f"columns of times: {', '.join(times) or 'none'}",
-        )
-    if "start_time" in times:
-        return "start_time"
-    if len(times) == 1:
-        return times[0]
-    found = ", ".join(times)
-    raise SchemaError(
-        f"which column tells the time: {found}?" if times else "no column holds times",
-        hint="--time COLUMN" if times else "pyflare drift psi compares two tables without times",
-    )
-
-
-def fitting_length(source: Source, column: str, where: Expr | None = None) -> str:
-    """Return a length of windows that suits the data: an hour, a day or a week.
-
-    Args:
-        source: the rows.
-        column: their time.
-        where: those that count.
-    """
-    ends = source.aggregate({"first": Min(column), "last": Max(column)}, where=where)
-    first, last = ends.row(0)
-    if first is None:
-        return "1d"
-    days = (last - first).total_seconds() / 86_400
-    return "1h" if days <= 2 else "1d" if days <= 180 else "1w"
 
 
 def drift_report(
@@ -315,6 +265,7 @@ def _count(
     windows, same = question.windows, question.same_hour_of_week
     by_hour = same and question.against == "reference"
     timed = all_of([question.where, col(windows.column).is_not_null()])
+    _check_size(question, timed, len(profile.columns), len(segments.labels) if segments else 0)
     current = count_grouped(
         profile,
         question.current,
@@ -324,14 +275,8 @@ def _count(
         by_hour=by_hour,
         segments=segments,
     )
-    if not current.counts.rows.sum():
-        raise NotEnoughDataError(
-            f"no rows with a time in {question.current.url}",
-            hint="widen --since and --until, or drop filters",
-        )
     profile = _with_values(profile, current.counts)
     starts, found = _windows(windows, current)
-    _check_size(len(found), profile, segments)
     reference, before = None, None
     if question.against == "previous":
         earlier = windows.a_week_before(starts) if same else windows.before(starts)
@@ -388,14 +333,8 @@ def _windows(windows: Windows, counted: Grouped) -> tuple[pl.Series, tuple[Windo
     chain = pl.Series([first], dtype=starts.dtype)
     # Windows of a calendar differ in length, so each is found from the one before.
     steps = [chain]
-    while steps[-1][0] < last and len(steps) <= MAX_WINDOWS:
+    while steps[-1][0] < last:
         steps.append(windows.ends(steps[-1]))
-    if len(steps) > MAX_WINDOWS:
-        raise UsageError(
-            f"more than {MAX_WINDOWS:,} windows of {windows.every} from "
-            f"{starts.dt.min():%Y-%m-%d} to {starts.dt.max():%Y-%m-%d}",
-            hint="--every 1d or longer, or --since for a part of the time",
-        )
     chain = pl.concat(steps)
     rows = np.zeros(len(chain), np.int64)
     np.add.at(rows, _numbers(starts, chain), counted.counts.rows)
@@ -404,12 +343,31 @@ def _windows(windows: Windows, counted: Grouped) -> tuple[pl.Series, tuple[Windo
     return chain, tuple(Window(*window) for window in found)
 
 
-def _check_size(windows: int, profile: Profile, segments: Segments | None) -> None:
-    told = len(segments.labels) if segments else 0
-    cells = windows * len(profile.columns) * (1 + told)
+def _check_size(question: _Question, where: Expr | None, columns: int, segments: int) -> None:
+    """Refuse what would take too much memory, before rows are counted.
+
+    Raises:
+        NotEnoughDataError: no row has a time.
+        UsageError: too many windows or cells.
+    """
+    windows = question.windows
+    first, last = time_span(question.current, windows.column, where)
+    if first is None or last is None:
+        raise NotEnoughDataError(
+            f"no rows with a time in {question.current.url}",
+            hint="widen --since and --until, or drop filters",
+        )
+    number = math.ceil((last - first).total_seconds() * 1e9 / windows.least_ns) + 1
+    if number > MAX_WINDOWS:
+        raise UsageError(
+            f"about {number:,} windows of {windows.every} from {first:%Y-%m-%d} to "
+            f"{last:%Y-%m-%d}, more than {MAX_WINDOWS:,}",
+            hint="--every 1d or longer, or --since for a part of the time",
+        )
+    cells = number * columns * (1 + segments)
     if cells > MAX_CELLS:
         raise UsageError(
-            f"{cells:,} cells ({windows:,} windows, {len(profile.columns)} columns, {told} "
+            f"about {cells:,} cells ({number:,} windows, {columns} columns, {segments} "
             f"segments), more than {MAX_CELLS:,}",
             hint="longer windows (--every), fewer columns (--column) or no segments (--by)",
         )

@@ -52,6 +52,13 @@ class Windows:
         """The key to group rows by; its value is the start of a window."""
         return TimeBucket(self.column, self.every, self.tz, name="start of the window")
 
+    @property
+    def least_ns(self) -> int:
+        """Nanoseconds that a window has at least; months and days of a calendar differ."""
+        days = {"day": 23 / 24, "week": 167 / 24, "month": 28}
+        unit = self.key.calendar_unit()
+        return int(days[unit] * 24 * 3.6e12) if unit else self.key.fixed_ns()[0]
+
     def hour_of_week(self) -> pl.Expr:
         """Return the hour of the week of a row's time, 0 for Monday 00:00 to 01:00, int64."""
         local = pl.col(self.column).dt.convert_time_zone(self.tz)

@@ -494,7 +494,10 @@ def test_requests_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     refused("twice", by=["team", "team"])
     refused("no dimension 'tean'", by=["tean"])
     refused("unknown column 'sise'", kind=SchemaError, columns=["sise"])
-    refused("more than 5,000 windows", windows=Windows("10s", "time"))
+    refused(
+        "windows of 10s from 2026-11-02 to 2026-11-03, more than 5,000",
+        windows=Windows("10s", "time"),
+    )
     refused("no same hours", windows=Windows("5h", "time"), same_hour_of_week=True)
     refused("no rows", kind=NotEnoughDataError, where=since("2030-01-01"))
 
@@ -506,7 +509,7 @@ def test_too_many_cells_are_refused_before_they_are_made(
     monkeypatch.setattr("pyflare_analysis.drift.report.MAX_CELLS", 100)
     source = opened(events(48, 20), tmp_path / "a.parquet")
 
-    with pytest.raises(UsageError, match=r"432 cells \(48 windows, 3 columns, 2 segments\)"):
+    with pytest.raises(UsageError, match=r"441 cells \(49 windows, 3 columns, 2 segments\)"):
         drift_report(source, windows=HOURS, by=["team"])
 
 
