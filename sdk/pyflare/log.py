@@ -15,7 +15,7 @@ _INTERVAL_SECONDS = 60.0
 
 def warn(what: str, *values: object, hint: str) -> None:
     """Log a warning with what to do about it."""
-    logger.warning(f"{what}; hint: {hint}", *values)  # noqa: G004 - the hint is part of the format
+    logger.warning(what + "; hint: %s", *values, hint)  # noqa: G003 - `what` is a format
 
 
 def say_everything() -> None:
