@@ -197,7 +197,9 @@ def answer_drift(
     if found.verdict is Verdict.INSUFFICIENT:
         raise NotEnoughDataError(
             f"not enough data to say: {found.reason}",
-            hint="compare longer periods, or raise --permutations",
+            hint="compare longer periods, or raise --permutations"
+            if found.reference_count and found.current_count
+            else f"is {sides.column} filled? --column input --embedder static embeds text",
         )
     if fail_on and found.verdict is Verdict.DRIFT:
         raise GateError(
@@ -228,6 +230,10 @@ def _lines(body: dict[str, Any], terminal: Terminal) -> list[str]:
     if len(body["tests"]) > 1:
         parts = [f"{test['method']} {_number(test['p_value'])}" for test in body["tests"][1:]]
         lines.append(f"  p by method: {', '.join(parts)}")
+    if body["method"] == "mmd" and body["verdict"] == "stable":
+        lines.append(
+            "  --method auto also sees small new topics, and topics that close up or spread"
+        )
     for topic in body.get("topics", ()):
         if topic["p_value"] <= body["alpha"]:
             lines += _topic_lines(topic)

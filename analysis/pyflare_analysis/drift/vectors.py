@@ -171,6 +171,9 @@ class VectorColumn:
             frames = [self.source.sample(0, 1, columns)]
         frame = pl.concat(frames).with_row_index(_ROW)
         present = frame.filter(pl.col(self.column).is_not_null())
+        if "span_id" in frame.columns and not self.id_column:
+            # Backends have orders of their own; the seed's splits must be the same on each.
+            present = present.sort("trace_id", "span_id", maintain_order=True)
         return present, frame.height - present.height
 
     def _columns(self) -> list[str]:
