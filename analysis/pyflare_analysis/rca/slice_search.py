@@ -119,7 +119,12 @@ class Search:
         """Refuse where even a slice that holds all bad rows would not be significant."""
         n, bad = float(self._total.effective[0]), float(self._total.first[0])
         bad *= n / float(self._total.weight[0])
-        needed = self._least_bad(STOP_LEVEL / max(1, sum(d.rest for d in self._rows.dimensions)))
+        # Of so many bad rows, all in a slice of the least size: would that be significant?
+        k = np.arange(1.0, 1000.0)
+        size = np.maximum(k, self._least)
+        level = STOP_LEVEL / max(1, sum(d.rest for d in self._rows.dimensions))
+        good = np.flatnonzero(2 * tail(k, size, size * np.minimum(k / n, 1.0)) <= level)
+        needed = int(k[good[0]]) if len(good) else len(k)
         if bad < needed:
             kind = "bad" if self._metric.kind == "rate" else "above the quantile"
             raise NotEnoughDataError(
