@@ -25,13 +25,14 @@ Example:
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
 from pyflare_analysis.calls import CALL, FAILED
-from pyflare_analysis.rca.scores import EVALUATION_EVENT, ScoreReader
+from pyflare_analysis.rca.scores import EVALUATION_EVENT, ScoreReader, plain_name
 from pyflare_proto.errors import SchemaError, UsageError, nearest
 from pyflare_storage.aggregates import Aggregate, Count, Mean, Quantile
 from pyflare_storage.expressions import (
@@ -63,6 +64,9 @@ Kind = Literal["rate", "mean", "quantile"]
 Worse = Literal["higher", "lower", "either"]
 
 _NUMBERS = {"int64", "float64"}
+_SLIP = 0.85
+_BAD_SCORES = {"hallucination", "toxicity", "drift"}
+"""Scores of something bad; of all others, such as quality and relevance, lower is worse."""
 BAD_SCORE = 0.5
 """A score of toxicity or hallucination from here on is bad: evaluators give a probability."""
 
@@ -202,10 +206,13 @@ def _custom(name: str, columns: Mapping[str, str], rows: Expr) -> Metric:
         return Metric(name, "mean", "", "higher", value, rows & value.is_not_null())
     if name in columns:
         return _column_metric(name, columns, rows)
-    near = nearest(name, [metric for metric in SliceMetric if metric is not SliceMetric.CUSTOM])
-    if near is not None:
-        raise UsageError(f"no metric {name!r}", hint=f"did you mean {near}?")
-    return Metric(name, "mean", "score", "lower", score=name)
+    known = [metric.value for metric in SliceMetric if metric is not SliceMetric.CUSTOM]
+    # Only a slip of the pen: any other name may be that of an evaluation.
+    near = difflib.get_close_matches(name, known, n=1, cutoff=_SLIP)
+    if near:
+        raise UsageError(f"no metric {name!r}", hint=f"did you mean {near[0]}?")
+    worse: Worse = "higher" if plain_name(name) in _BAD_SCORES else "lower"
+    return Metric(name, "mean", "score", worse, score=name)
 
 
 def _column_metric(name: str, columns: Mapping[str, str], rows: Expr | None) -> Metric:
