@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from threading import Lock
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -56,6 +57,7 @@ class Patch:
         self._native_spans = True
         self.active = False
         self._put: dict[Any, tuple[Any, Any]] = {}
+        self._lock = Lock()
 
     def install(self, *, stream_usage: bool = True, native_spans: bool = True) -> None:
         """Wrap the client classes; again only those that somebody unwrapped."""
@@ -66,27 +68,29 @@ class Patch:
                 f"the package {self._library} is not installed; "
                 f"hint: pip install 'pyflare-suite[{self._extra}]'"
             ) from error
-        self._stream_usage = stream_usage
-        self._native_spans = native_spans
-        self.active = True
-        for name in self._names:
-            client: Any = getattr(module, name, None)
-            if client is not None and not self._is_around(client):
-                own = vars(client).get("request")
-                client.request = self._wrap(client.request)
-                self._put[client] = client.request, own
+        with self._lock:
+            self._stream_usage = stream_usage
+            self._native_spans = native_spans
+            self.active = True
+            for name in self._names:
+                client: Any = getattr(module, name, None)
+                if client is not None and not self._is_around(client):
+                    own = vars(client).get("request")
+                    client.request = self._wrap(client.request)
+                    self._put[client] = client.request, own
 
     def remove(self) -> None:
         """Unwrap what no other instrumentation has wrapped since; the rest passes through."""
-        self.active = False
-        for client, (wrapper, original) in self._put.items():
-            if vars(client).get("request") is not wrapper:
-                continue
-            if original is None:
-                del client.request
-            else:
-                client.request = original
-        self._put.clear()
+        with self._lock:
+            self.active = False
+            for client, (wrapper, original) in self._put.items():
+                if vars(client).get("request") is not wrapper:
+                    continue
+                if original is None:
+                    del client.request
+                else:
+                    client.request = original
+            self._put.clear()
 
     def _is_around(self, client: object) -> bool:
         """Return whether the wrapper is there already, under whatever else."""
