@@ -12,7 +12,6 @@ and its time; every other pattern is a false alarm.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import resource
@@ -64,19 +63,10 @@ def span_table(traffic: Traffic) -> pl.DataFrame:
     status = np.where(call, np.where(failed, "no_usage", "priced"), "not_billable")
     scored = ~np.isnan(traffic.score)
     events = [
-        json.dumps(
-            [
-                {
-                    "time_unix_nano": 0,
-                    "name": "gen_ai.evaluation.result",
-                    "attributes": {
-                        "gen_ai.evaluation.name": "answer_quality",
-                        "gen_ai.evaluation.score.value": float(score),
-                    },
-                }
-            ]
-        )
-        for score in traffic.score[scored]
+        '[{"time_unix_nano":0,"name":"gen_ai.evaluation.result","attributes":'
+        '{"gen_ai.evaluation.name":"answer_quality","gen_ai.evaluation.score.value":'
+        f"{score!r}}}}}]"
+        for score in traffic.score[scored].tolist()
     ]
     told = np.full(n, None, dtype=object)
     told[scored] = events
@@ -94,8 +84,8 @@ def span_table(traffic: Traffic) -> pl.DataFrame:
     when = pl.Datetime("ns", "UTC")
     return pl.DataFrame(
         {
-            "trace_id": [f"{key:032x}" for key in traffic.trace],
-            "span_id": [f"{key:016x}" for key in range(n)],
+            "trace_id": pl.Series(traffic.trace).cast(pl.String).str.zfill(32),
+            "span_id": pl.int_range(n, eager=True).cast(pl.String).str.zfill(16),
             "start_time": pl.Series(traffic.start_ns).cast(when),
             "end_time": pl.Series(traffic.end_ns).cast(when),
             "duration_ms": (traffic.end_ns - traffic.start_ns) / 1e6,
@@ -266,6 +256,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         for seed in range(given.first_seed, given.first_seed + given.seeds):
+            print(f"seed {seed}", file=sys.stderr, flush=True)
             for fault in faults:
                 planted = () if fault == "none" else (fault,)
                 traffic = make_traffic(
@@ -286,12 +277,18 @@ def main() -> None:
                 if seed < given.first_seed + given.through_import:
                     with tempfile.TemporaryDirectory() as other:
                         tally.same.append(same(everything, through_import(traffic, Path(other))))
-    with contextlib.suppress(BrokenPipeError):
-        print("\n".join(tally.lines), file=sys.stderr)
-    _write(tally, given)
+            # After each seed, so that a run that is cut off leaves what it measured.
+            _write(tally, given)
+    print("\n".join(tally.lines), file=sys.stderr)
+    print("\n".join(_report(tally, given)))
 
 
 def _write(tally: Tally, given: argparse.Namespace) -> None:
+    if given.output:
+        given.output.write_text("\n".join(_report(tally, given)) + "\n")
+
+
+def _report(tally: Tally, given: argparse.Namespace) -> list[str]:
     cpu = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     weeks = sum(len(counts) for counts in tally.false.values())
     lines = [
@@ -301,7 +298,8 @@ def _write(tally: Tally, given: argparse.Namespace) -> None:
             f"Written by `python benchmarks/rca_patterns.py --seeds {given.seeds} --spans "
             f"{given.spans} --through-import {given.through_import}` on "
             f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {cpu:.0f} CPU seconds for "
-            f"{weeks} weeks, making the traffic included."
+            f"{weeks} weeks of {len(next(iter(tally.false.values())))} seeds, making the traffic "
+            "included."
         ),
         "",
         (
@@ -320,10 +318,7 @@ def _write(tally: Tally, given: argparse.Namespace) -> None:
                 f"{sum(tally.same)} of {len(tally.same)} weeks."
             ),
         ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if given.output:
-        given.output.write_text(text)
+    return lines
 
 
 if __name__ == "__main__":

@@ -263,10 +263,13 @@ def _pattern_lines(row: Mapping[str, object]) -> list[str]:
     show = _shown(str(row["unit"]))
     start, end = (short_time(row[key])[:16] for key in ("start_time", "end_time"))
     until = "still going on" if row["ongoing"] else f"to {end}"
+    what = f"{row['type']} in {slice_text(affected)}"
+    if row["type"] == "custom":
+        what = f"anomaly of {row['metric']}"
     q = row["q_value"]
     sure = f"q {float(str(q)):.2g}" if q is not None else f"confidence {row['confidence']}"
     return [
-        printable(f"{row['severity_level']}: {row['type']} in {slice_text(affected)}"),
+        printable(f"{row['severity_level']}: {what}"),
         (
             f"  {row['metric']} {show(row['baseline'])} -> {show(row['observed'])} "
             f"({row['shape']}, {sure})"

@@ -6,8 +6,8 @@ squared error than noise would, and both sides are searched again.
     C_k = |S_k - k/n S_n| / sqrt(k (n-k) / n),  S_k the sum of the first k values
 
 keeps a split where C_k^2 > penalty * variance * ln n (Vostrikova 1981; the penalty of Schwarz,
-doubled, and inflated for autocorrelation). A season would be a step up and down every day, so
-values are averaged over whole periods first.
+doubled, and inflated for autocorrelation). A season would be a step up and down every day, and a
+spike would lift the mean of its day, so the medians of whole periods are what is segmented.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class ChangePoint(NamedTuple):
 
     time_ns: int
     before: float
-    """Mean of the values since the change before."""
+    """Mean of the periods' medians since the change before."""
     after: float
-    """Mean of the values up to the next change."""
+    """Mean of the periods' medians up to the next change."""
 
 
 def binary_segmentation(
@@ -101,15 +101,15 @@ def change_points(
     Args:
         ns: (n,) increasing, ns since 1970.
         values: (n,) finite.
-        period: points of a period; a series of fewer than 8 periods is averaged less.
-        min_periods: averages that a level has at least.
+        period: points of a period; a series of fewer than 8 periods is cut into 40 parts.
+        min_periods: periods that a level has at least.
     """
     size = period if len(values) >= 8 * period else max(1, len(values) // 40)
     whole = len(values) // size * size
-    means = values[:whole].reshape(-1, size).mean(axis=1)
-    splits = binary_segmentation(means, min_size=min_periods)
-    edges = [0, *splits, len(means)]
-    levels = [float(means[a:b].mean()) for a, b in pairwise(edges)]
+    medians = np.median(values[:whole].reshape(-1, size), axis=1)
+    splits = binary_segmentation(medians, min_size=min_periods)
+    edges = [0, *splits, len(medians)]
+    levels = [float(medians[a:b].mean()) for a, b in pairwise(edges)]
     return [
         ChangePoint(int(ns[split * size]), levels[i], levels[i + 1])
         for i, split in enumerate(splits)

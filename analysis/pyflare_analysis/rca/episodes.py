@@ -19,6 +19,7 @@ never inside it, without earlier episodes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -101,9 +102,7 @@ def scan_episodes(
         limit: so many at most.
     """
     hits, exposure, trials = hits.copy(), exposure.copy(), trials.copy()
-    starts, ends = np.triu_indices(len(hits) + 1, 1)
-    later = starts >= first_bucket
-    starts, ends = starts[later], ends[later]
+    starts, ends = _intervals(len(hits), first_bucket)
     found: list[Episode] = []
     while len(found) < limit and len(starts):
         best = _best((hits, exposure, trials), (starts, ends), min_trials, dispersion)
@@ -115,6 +114,14 @@ def scan_episodes(
     return _merged(found)
 
 
+@lru_cache(maxsize=4)
+def _intervals(buckets: int, first_bucket: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return first bucket and end of every interval that may be an episode."""
+    starts, ends = np.triu_indices(buckets + 1, 1)
+    later = starts >= first_bucket
+    return starts[later], ends[later]
+
+
 def _best(
     series: tuple[Floats, Floats, Floats],
     intervals: tuple[NDArray[np.intp], NDArray[np.intp]],
@@ -124,9 +131,12 @@ def _best(
     """Return the interval with the largest likelihood ratio."""
     (hits, exposure, trials), (starts, ends) = series, intervals
     h, e, n = (np.concatenate(([0.0], np.cumsum(x))) for x in (hits, exposure, trials))
-    fits = (n[ends] - n[starts] >= min_trials) & (n[starts] >= min_trials)
-    # An interval that begins or ends with an empty bucket is a shorter one in disguise.
-    fits &= (trials[starts] > 0) & (trials[ends - 1] > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate, before = hits / exposure, h[:-1] / e[:-1]
+    # The best interval begins and ends with buckets above its baseline: others would weaken it.
+    begins = (rate > before) & (n[:-1] >= min_trials) & (trials > 0)
+    fits = begins[starts] & (trials > 0)[ends - 1] & (n[ends] - n[starts] >= min_trials)
+    fits &= rate[ends - 1] > before[starts]
     a, b = starts[fits], ends[fits]
     if not len(a):
         return None
@@ -142,7 +152,7 @@ def _best(
         return None
     p = float(conditional_p(h1[at] / dispersion, e1[at], h0[at] / dispersion, e0[at]))
     ratio = float(r1[at] / r0[at]) if h0[at] > 0 else np.inf
-    return Episode(int(a[at]), int(b[at]), float(llr[at]), min(1.0, p * len(a)), ratio)
+    return Episode(int(a[at]), int(b[at]), float(llr[at]), min(1.0, p * len(starts)), ratio)
 
 
 def _merged(found: list[Episode]) -> list[Episode]:

@@ -25,8 +25,8 @@ __all__ = ["Incident", "find_incidents", "set_apart"]
 
 Floats = NDArray[np.float64]
 _TIE = 0.01
-_NEARLY, _SMALLER, _TRIES = 0.6, 0.8, 3
-"""Evidence and calls of a smaller slice that is tried as the cause, and how many are tried."""
+_SMALLER, _TRIES = 0.8, 3
+"""Share of calls up to which a slice is a smaller one, and how many are tried as the cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +175,8 @@ def _finer(
         for score, item, figures in ranked
         if item.cube != chosen.cube
         and item.episode.overlaps(chosen.episode)
-        and score >= _NEARLY * chosen.episode.llr
         and figures.within.count <= _SMALLER * incident.within.count
+        and score >= _deserved(figures, incident) * chosen.episode.llr
     ]
     seen: set[tuple[int, int]] = set()
     for _, _, item, figures in sorted(options, key=lambda option: (option[0], -option[1])):
@@ -197,6 +197,15 @@ def _finer(
         if not any(_measured(rest, c, scope.config) for c in left):
             return item, figures
     return chosen, incident
+
+
+def _deserved(part: Incident, whole: Incident) -> float:
+    """Return the share of the evidence from which a part is more than just a part.
+
+    Where the whole is the cause a part has evidence by its share of the calls; halfway from
+    there to all of the evidence it is tried as the cause itself.
+    """
+    return (1 + part.within.count / whole.within.count) / 2
 
 
 def _measured(

@@ -203,7 +203,7 @@ def _scores(period: int, values: Floats, config: SeriesConfig) -> SeriesScores:
         _surprise(_rolling_mean(d, smooth, 1), window, least, 0.7 * f)
         for d, f in zip(differences[:2], floors[:2], strict=True)
     ]
-    score = np.mean(surprises, axis=0)
+    score = np.where(np.isnan(x), 0.0, np.mean(surprises, axis=0))
     before = _highest_before(score, max(1, int(period * config.cooldown_days)))
     expected = np.where(np.isnan(seasonal), day, seasonal)
     return SeriesScores(
@@ -426,13 +426,22 @@ def detect_series(
     days = (seconds - seconds[0]) / _DAY_S
     return SeriesReport(
         tuple(patterns),
-        trend_of(days, values),
+        trend_of(*_period_means(days, values, period)),
         tuple(change_points(ns, values, period=period)),
         len(ns),
         int(ns[0]),
         int(ns[-1]),
         float(np.median(np.diff(seconds))),
     )
+
+
+def _period_means(days: Floats, values: Floats, period: int) -> tuple[Floats, Floats]:
+    """Return times and values of whole periods, where there are enough: a season is no trend."""
+    if len(values) < 10 * period:
+        return days, values
+    whole = len(values) // period * period
+    times, means = (x[:whole].reshape(-1, period).mean(axis=1) for x in (days, values))
+    return times, means
 
 
 def _episodes(scores: SeriesScores, config: SeriesConfig, gap: int) -> list[tuple[int, int]]:

@@ -53,44 +53,45 @@ def hour_tests(
 
     Source: Mantel and Haenszel 1959, J. Natl. Cancer Inst. 22:719-748.
     """
+    from scipy.stats import norm
+
     days = int(day[-1]) + 1
-    k, n = (_by_day(day, x, days) for x in (hits, trials))
-    results = []
-    for at in range(24):
-        mine = hour == at
-        a, h = (_by_day(day[mine], x[mine], days) for x in (hits, trials))
-        results.append(_one(at, (a, h), (k, n), min_days))
-    return results
+    cell = hour * days + day
+    a, h = (
+        np.bincount(cell, weights=x, minlength=24 * days).astype(np.float64).reshape(24, days)
+        for x in (hits, trials)
+    )
+    k, n = a.sum(axis=0), h.sum(axis=0)
+    known = (h > 0) & (n - h > 0)
+    safe_n, safe_h, rest = np.maximum(n, 1e-9), np.maximum(h, 1e-9), np.maximum(n - h, 1e-9)
+    expected = np.where(known, k * h / safe_n, 0.0)
+    excess = np.where(known, a - expected, 0.0)
+    variance = np.where(known, k * h * (n - h) * (n - k), 0.0) / (
+        safe_n * safe_n * np.maximum(n - 1, 1)
+    )
+    told = known & (expected >= 0.5)
+    worse = told & (a / safe_h > (k - a) / rest)
+    # Without the day that speaks for it most.
+    row, best = np.arange(24), np.argmax(excess, axis=1)
+    left = excess.sum(axis=1) - excess[row, best]
+    spread = variance.sum(axis=1) - variance[row, best]
+    tested = (known.sum(axis=1) >= min_days) & (told.sum(axis=1) >= min_days)
+    tested &= worse.sum(axis=1) >= _CONSISTENT * np.maximum(told.sum(axis=1), 1)
+    tested &= (expected.sum(axis=1) >= 3) & (spread > 0)
+    z = (left - 0.5) / np.sqrt(np.where(tested, spread, 1.0))
+    p_values = np.where(tested, norm.sf(z), 1.0)
+    return [
+        HourTest(
+            at,
+            float(p_values[at]),
+            _mantel_haenszel(a[at][known[at]], h[at][known[at]], k[known[at]], n[known[at]]),
+        )
+        for at in range(24)
+    ]
 
 
 def _by_day(day: NDArray[np.int64], values: Floats, days: int) -> Floats:
     return np.bincount(day, weights=values, minlength=days).astype(np.float64)
-
-
-def _one(
-    hour: int, mine: tuple[Floats, Floats], all_day: tuple[Floats, Floats], min_days: int
-) -> HourTest:
-    from scipy.stats import norm
-
-    (a, h), (k, n) = mine, all_day
-    known = (h > 0) & (n - h > 0)
-    a, h, k, n = a[known], h[known], k[known], n[known]
-    if len(a) < min_days:
-        return HourTest(hour, 1.0, 1.0)
-    expected = k * h / n
-    rest_rate = (k - a) / (n - h)
-    ratio = _mantel_haenszel(a, h, k, n)
-    told = expected >= 0.5
-    worse = (a / h > rest_rate)[told]
-    if told.sum() < min_days or worse.mean() < _CONSISTENT or expected.sum() < 3:
-        return HourTest(hour, 1.0, ratio)
-    keep = np.ones(len(a), dtype=bool)
-    keep[int(np.argmax(a - expected))] = False
-    variance = (k * h * (n - h) * (n - k) / (n * n * np.maximum(n - 1, 1)))[keep].sum()
-    if variance <= 0:
-        return HourTest(hour, 1.0, ratio)
-    z = ((a - expected)[keep].sum() - 0.5) / np.sqrt(variance)
-    return HourTest(hour, float(norm.sf(z)), ratio)
 
 
 def _mantel_haenszel(a: Floats, h: Floats, k: Floats, n: Floats) -> float:
