@@ -50,17 +50,21 @@ th, td { padding: .35rem .9rem .35rem 0; text-align: left; border-bottom: 1px so
   vertical-align: top; overflow-wrap: anywhere; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.t { white-space: nowrap; }
+td:first-child:not(.n) { min-width: 12rem; }
 td.says { min-width: 16rem; max-width: 30rem; }
 code { font: 12.5px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 ol { padding-left: 1.4rem; } li { margin: .6rem 0; } li p { margin: .1rem 0; }
 li p.why { color: var(--soft); font-size: 13px; }
 pre { margin: .3rem 0; padding: .45rem .7rem; background: var(--card); border-radius: 6px;
   overflow-x: auto; }
+@media (max-width: 40rem) { body { padding: 1rem .8rem 3rem; } .chart .range { display: none; }
+  .chart { grid-template-columns: max-content 1fr !important; } }
 .chart { display: grid; grid-template-columns: max-content 1fr max-content; gap: .2rem .9rem;
   align-items: center; font-size: 13px; }
 .chart .name, .chart .range { color: var(--soft); } .chart .range { font-size: 12px; }
 .chart svg { width: 100%; height: 46px; display: block; }
-.axis { display: flex; justify-content: space-between; color: var(--soft); font-size: 12px; }
+.axis { display: flex; justify-content: space-between; color: var(--soft); font-size: 12px;
+  white-space: nowrap; }
 footer { margin-top: 3rem; color: var(--soft); font-size: 12px; }
 @media print { body { max-width: none; } pre, tr { break-inside: avoid; } }
 """
@@ -164,6 +168,11 @@ def _svg(series: Series, chart: Chart) -> str:
         f'<rect x="{start * _WIDTH:.1f}" y="0" width="{max(2.0, (end - start) * _WIDTH):.1f}" '
         f'height="{_HEIGHT}" fill="var(--shade)"/>'
         for start, end in chart.windows
+    )
+    shades += "".join(
+        f'<line x1="{start * _WIDTH:.1f}" y1="0" x2="{start * _WIDTH:.1f}" y2="{_HEIGHT}" '
+        'stroke="var(--bad)" stroke-dasharray="3 3" vector-effect="non-scaling-stroke"/>'
+        for start in chart.starts
     )
     lines = []
     for run in _runs(series.values):

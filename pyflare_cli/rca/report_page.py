@@ -88,7 +88,9 @@ class Chart:
     times: tuple[str, ...]
     series: tuple[Series, ...]
     windows: tuple[tuple[float, float], ...]
-    """Changes, as shares of the time, 0 to 1."""
+    """Times with a change, as shares of the time, 0 to 1; in order, none overlaps another."""
+    starts: tuple[float, ...]
+    """Where each change begins."""
     every: str
 
 
@@ -215,9 +217,21 @@ def _chart(report: RcaReport) -> Chart:
     return Chart(
         times=tuple(str(row["time"])[:16].replace("T", " ") for row in rows),
         series=tuple(series for series in candidates if series is not None),
-        windows=windows,
+        windows=_union(windows),
+        starts=tuple(start for start, _ in windows),
         every=report.every,
     )
+
+
+def _union(windows: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Return windows with those joined that overlap."""
+    joined: list[tuple[float, float]] = []
+    for start, end in sorted(windows):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return tuple(joined)
 
 
 def _series(name: str, values: Sequence[float | None], metric: str) -> Series | None:

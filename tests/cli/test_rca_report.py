@@ -113,7 +113,7 @@ def test_markdown_has_headings_tables_and_commands(pyflare: Pyflare, planted: Pl
 class _Balanced(HTMLParser):
     """Checks that tags close in order, and gathers what a page would load or run."""
 
-    EMPTY = ("meta", "rect", "polyline", "circle", "br")
+    EMPTY = ("meta", "rect", "line", "polyline", "circle", "br")
 
     def __init__(self) -> None:
         super().__init__()

@@ -35,6 +35,9 @@ _NAMES = {
     "cost": "cost of a call",
     "calls": "number of calls",
     "token_usage": "tokens of a call",
+    "toxicity_rate": "share of toxic answers",
+    "hallucination_rate": "share of hallucinations",
+    "drift_score": "drift",
 }
 _FLAGS = {
     "model": "--model",
@@ -52,8 +55,8 @@ _SHORT = 90
 
 
 def metric_name(metric: str) -> str:
-    """Return a metric as it is called in a sentence."""
-    return _NAMES.get(metric, metric)
+    """Return a metric as it is called in a sentence; the others are scores of evaluations."""
+    return _NAMES.get(metric, f"score {metric}")
 
 
 def figure(value: float, metric: str, unit: str = "") -> str:
@@ -66,7 +69,7 @@ def figure(value: float, metric: str, unit: str = "") -> str:
         return f"${value / 1e9:.3g}"
     if unit == "calls_per_hour":
         return f"{value:,.0f} calls an hour"
-    return f"{value:,.4g}"
+    return f"{value:,.3g}"
 
 
 def minute(time_ns: int) -> str:
@@ -89,7 +92,12 @@ def change_sentence(pattern: Pattern) -> str:
         case PatternType.USER_SEGMENT_ISSUE:
             return f"The {name} of {where} is {_against(pattern)}, {when}"
         case PatternType.DRIFT_CORRELATION:
-            return f"Inputs drifted along with the {name} ({values}): {where}, {when}"
+            column = pattern.details.get("drift_column", "An input")
+            other = metric_name(str(pattern.details.get("correlated_metric", "errors")))
+            return (
+                f"{column} of {where} drifted (PSI {pattern.observed:.2f}) while the {other} got "
+                f"worse, {when}"
+            )
         case _:
             verb = "rose" if pattern.observed > pattern.baseline else "fell"
             return f"The {name} {verb} from {values} {when}, for {where}"
