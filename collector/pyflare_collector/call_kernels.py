@@ -185,6 +185,11 @@ def _keep(
 
 
 @helper
+def _has_no_tokens(ring: NDArray[np.int64], a: int) -> bool:
+    return bool(ring[a, INPUT] < 0 and ring[a, OUTPUT] < 0)
+
+
+@helper
 def _link(
     ring: NDArray[np.int64],
     first: int,
@@ -210,7 +215,13 @@ def _link(
         if keepers[j] != 0:
             _keep(keepers, since, i, keepers[j], since[j])
     else:
-        slot = b % len(ring)
+        slot, told = b % len(ring), a % len(ring)
+        if (
+            ring[slot, KEEPER] == ring[slot, SCOPE]
+            and _has_no_tokens(ring, slot)
+            and not _has_no_tokens(ring, told)
+        ):
+            return  # what was handed on has no cost: this one must
         _keep(keepers, since, i, ring[slot, KEEPER], ring[slot, START])
 
 
@@ -226,7 +237,7 @@ def _same_model(ring: NDArray[np.int64], a: int, b: int) -> bool:
 @helper
 def _says_nothing(ring: NDArray[np.int64], a: int) -> bool:
     """Tell whether a call has neither a response id nor tokens."""
-    return bool((ring[a, RESPONSE0] & 1) == 0 and ring[a, INPUT] < 0 and ring[a, OUTPUT] < 0)
+    return bool((ring[a, RESPONSE0] & 1) == 0 and _has_no_tokens(ring, a))
 
 
 @helper

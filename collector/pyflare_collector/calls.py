@@ -80,8 +80,10 @@ class RecentCalls:
     """Calls of recent tables, so that a telling in a later table is recognised.
 
     A call that was handed on keeps its cost; tellings of it that arrive later are
-    marked. What was seen is forgotten after `max_calls` calls, after `window_s`
-    seconds, or on a restart: a telling that comes later than that is counted again.
+    marked, but for one with tokens of a call that was handed on without: the cost must
+    stand somewhere, and the call counts twice. What was seen is forgotten after
+    `max_calls` calls, after `window_s` seconds, or on a restart: a telling that comes
+    later than that is counted again.
 
     Memory is at most 208 bytes for each of `max_calls` (its entry, an open end, and two
     places in hash tables, whose sizes are powers of two) and 64 for each of `max_spans`:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pyflare_collector.calls import RecentCalls, RecentSpans, warm_up
 from pyflare_proto.errors import UsageError
-from tests.collector.test_calls import call, table_of
+from tests.collector.test_calls import call, failed, table_of
 
 
 class Clock:
@@ -45,6 +45,24 @@ def test_what_was_written_first_stays() -> None:
     assert apply(window, call(1, "sdk", response_id="r")) == ["priced"]
     better = call(2, "wrapper", response_id="r", input="hi", cache_read_tokens=3)
     assert apply(window, better) == ["duplicate"]
+
+
+def test_the_cost_of_a_call_is_not_lost_to_a_telling_without_usage() -> None:
+    """What was written first has no cost: the first telling with tokens has it."""
+    window = RecentCalls(clock=Clock())
+    nothing = {"input_tokens": None, "output_tokens": None, "cost_status": "no_usage"}
+    assert apply(window, call(1, "a", response_id="r", **nothing)) == ["no_usage"]
+    assert apply(window, call(2, "b", response_id="r")) == ["priced"]
+    assert apply(window, call(3, "c", response_id="r")) == ["duplicate"]
+    assert apply(window, call(4, "d", response_id="r", **nothing)) == ["duplicate"]
+
+
+def test_failed_calls_are_paired_over_batches() -> None:
+    """Neither has tokens: the first that was written counts."""
+    window = RecentCalls(clock=Clock())
+    assert apply(window, failed(1, "a", parent=3)) == ["no_usage"]
+    assert apply(window, failed(2, "b", parent=3)) == ["duplicate"]
+    assert apply(window, failed(5, "a", parent=4)) == ["no_usage"]
 
 
 def test_a_second_call_of_the_scope_that_was_kept_is_kept() -> None:
