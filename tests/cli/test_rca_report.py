@@ -1,5 +1,6 @@
 """`pyflare rca report`: one page from planted faults, in every form, and graceful without data."""
 
+import json
 import re
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -21,39 +22,36 @@ FAULTS = ("error-spike", "slice-error-2")
 
 @dataclass(frozen=True)
 class Planted:
-    """A day of traffic and what was planted into it."""
+    """A day of traffic, what was planted into it, and the report on it."""
 
     data: Path
     spike: dict[str, Any]
     slice: dict[str, Any]
+    code: int
+    """Exit code with --fail-on-trouble."""
+    body: dict[str, Any]
+    html: str
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     """Return a day of traffic with a spike of errors and a bad slice."""
     folder = tmp_path_factory.mktemp("planted")
-    config = TrafficConfig(12_000, 3, faults=FAULTS)
-    spike, slice_ = make_traffic(config).truth()["faults"]
+    data, page, answer = folder / "data", folder / "report.html", folder / "report.json"
+    spike, slice_ = make_traffic(TrafficConfig(12_000, 3, faults=FAULTS)).truth()["faults"]
     words = ["generate", "--spans", "12000", "--seed", "3", "--end", "2026-01-01T00:00:00Z"]
     words += [word for name in FAULTS for word in ("--fault", name)]
     assert pyflare_cli.run([*words, "-o", str(folder / "spans.jsonl")]) == 0
-    imported = ["import", str(folder / "spans.jsonl"), "--data", str(folder / "data")]
-    assert pyflare_cli.run(imported) == 0
-    return Planted(folder / "data", spike, slice_)
+    assert pyflare_cli.run(["import", str(folder / "spans.jsonl"), "--data", str(data)]) == 0
+    asked = ["rca", "report", "--data", str(data), "--html", str(page), "-o", str(answer)]
+    code = pyflare_cli.run([*asked, "--fail-on-trouble"])
+    body = json.loads(answer.read_text(encoding="utf-8"))
+    return Planted(data, spike, slice_, code, body, page.read_text(encoding="utf-8"))
 
 
-def report_of(pyflare: Pyflare, data: Path, *words: object) -> dict[str, Any]:
-    """Return the report as JSON."""
-    result = pyflare("rca", "report", "--data", data, "--format", "json", *words)
-    assert result.code == 0, result.err
-    body = result.json()
-    assert isinstance(body, dict)
-    return body
-
-
-def test_the_page_says_what_was_planted(pyflare: Pyflare, planted: Planted) -> None:
+def test_the_page_says_what_was_planted(planted: Planted) -> None:
     """The spike with its time and the failures that grew, the slice, and what to try."""
-    body = report_of(pyflare, planted.data)
+    body = planted.body
 
     assert (body["schema"], body["verdict"]) == ("pyflare.rca.report/1", "trouble")
     (change,) = body["changes"]
@@ -79,9 +77,9 @@ def test_the_page_says_what_was_planted(pyflare: Pyflare, planted: Planted) -> N
     assert kind.advice in texts
 
 
-def test_the_timeline_adds_up_to_all_calls(pyflare: Pyflare, planted: Planted) -> None:
+def test_the_timeline_adds_up_to_all_calls(planted: Planted) -> None:
     """Nothing is lost between the intervals."""
-    body = report_of(pyflare, planted.data)
+    body = planted.body
 
     for name in ("calls", "failed_calls", "cost_nano_usd"):
         total = sum(row[name] or 0 for row in body["timeline"])
@@ -98,16 +96,6 @@ def test_text_is_read_top_to_bottom(pyflare: Pyflare, planted: Planted) -> None:
     assert result.out.startswith("The error rate rose from")
     assert places == sorted(places)
     assert "\x1b" not in result.out
-
-
-def test_markdown_has_headings_tables_and_commands(pyflare: Pyflare, planted: Planted) -> None:
-    """The whole page, for an incident's record."""
-    result = pyflare("rca", "report", "--data", planted.data, "--format", "markdown")
-
-    assert result.out.startswith("# Root cause report\n")
-    assert len(re.findall(r"^## ", result.out, flags=re.MULTILINE)) >= 5
-    assert re.search(r"^\| failures \|", result.out, flags=re.MULTILINE)
-    assert re.search(r"^1\. .*`pyflare ", result.out, flags=re.MULTILINE)
 
 
 class _Balanced(HTMLParser):
@@ -141,19 +129,21 @@ class _Balanced(HTMLParser):
         self.text.append(data)
 
 
-def test_the_html_file_stands_alone(pyflare: Pyflare, planted: Planted, tmp_path: Path) -> None:
-    """Well-formed, nothing loaded from elsewhere, nothing that runs; stdout has the answer too."""
-    page = tmp_path / "report.html"
-
-    result = pyflare("rca", "report", "--data", planted.data, "--html", page, "--format", "json")
-
+def test_the_html_file_stands_alone(planted: Planted) -> None:
+    """Well-formed, nothing loaded from elsewhere, nothing that runs."""
     parser = _Balanced()
-    parser.feed(page.read_text(encoding="utf-8"))
+    parser.feed(planted.html)
+
     text = "".join(parser.text)
     assert (parser.open, parser.outside) == ([], [])
-    assert result.json()["headline"] in text
+    assert planted.body["headline"] in text
     assert text.count("RateLimitError") >= 2
-    assert "url(" not in page.read_text(encoding="utf-8")
+    assert "url(" not in planted.html
+
+
+def test_the_gate_fails_after_the_answer(planted: Planted) -> None:
+    """Exit 1, and the whole answer is there."""
+    assert (planted.code, planted.body["verdict"]) == (1, "trouble")
 
 
 def failing(number: int, message: str) -> dict[str, object]:
@@ -185,11 +175,24 @@ def test_messages_from_outside_are_shown_and_not_obeyed(pyflare: Pyflare, tmp_pa
     assert "\\<script\\>" in markdown
 
 
+def test_markdown_has_headings_tables_and_commands(pyflare: Pyflare, tmp_path: Path) -> None:
+    """The whole page, for an incident's record."""
+    rows = [failing(n, f"rate limit {n} reached") for n in range(12)]
+    data = data_directory(tmp_path / "data", rows)
+
+    result = pyflare("rca", "report", "--data", data, "--format", "markdown")
+
+    assert result.out.startswith("# Root cause report\n")
+    assert len(re.findall(r"^## ", result.out, flags=re.MULTILINE)) >= 4
+    assert re.search(r"^\| failures \|", result.out, flags=re.MULTILINE)
+    assert re.search(r"^\d\. .*`pyflare traces show ", result.out, flags=re.MULTILINE)
+
+
 def test_a_part_without_data_says_so_and_the_rest_stands(pyflare: Pyflare, tmp_path: Path) -> None:
     """Twelve failures are too few for patterns and slices; what they say is there."""
     data = data_directory(tmp_path / "data", [failing(n, f"limit {n} reached") for n in range(12)])
 
-    body = report_of(pyflare, data)
+    body = pyflare("rca", "report", "--data", data, "--format", "json").json()
 
     assert [cluster["template"] for cluster in body["clusters"]] == ["limit <*> reached"]
     parts = {part["part"] for part in body["missing"]}
@@ -237,21 +240,12 @@ def test_a_quiet_day_is_no_trouble(pyflare: Pyflare, tmp_path: Path) -> None:
     assert body["changes"] == body["slices"] == []
 
 
-def test_the_gate_fails_after_the_answer(pyflare: Pyflare, planted: Planted) -> None:
-    """Exit 1, with the page on stdout and the headline on stderr."""
-    words = ("rca", "report", "--data", planted.data, "--format", "json", "--fail-on-trouble")
-
-    result = pyflare(*words)
-
-    assert result.code == 1
-    assert result.json()["headline"] in result.err
-
-
-def test_a_file_that_cannot_be_written_is_said(pyflare: Pyflare, planted: Planted) -> None:
+def test_a_file_that_cannot_be_written_is_said(pyflare: Pyflare, tmp_path: Path) -> None:
     """The path stands in the message."""
-    page = planted.data / "none" / "report.html"
+    data = data_directory(tmp_path / "data", [failing(n, "boom") for n in range(12)])
+    page = tmp_path / "none" / "report.html"
 
-    result = pyflare("rca", "report", "--data", planted.data, "--html", page)
+    result = pyflare("rca", "report", "--data", data, "--html", page)
 
     assert result.code == 3
     assert f"cannot write {page}" in result.err
