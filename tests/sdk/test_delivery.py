@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import socket
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -259,6 +261,32 @@ def test_many_threads_lose_nothing() -> None:
 
         assert len(collector.names) == len(set(collector.names)) == 1500
     assert pyflare.stats().sent == 1500
+
+
+def test_many_tasks_lose_nothing() -> None:
+    """Spans of five hundred tasks on one event loop arrive once, each under its own parent."""
+
+    @pyflare.trace
+    async def child(number: int) -> None:
+        await asyncio.sleep(0.001 * (number % 7))
+
+    async def task(number: int) -> None:
+        async with pyflare.span(f"task {number}"):
+            await asyncio.gather(child(number), child(number + 1))
+
+    async def main() -> None:
+        await asyncio.gather(*(task(number) for number in range(500)))
+
+    with FakeCollector() as collector:
+        start(collector.url)
+        asyncio.run(main())
+        assert pyflare.flush(10)
+
+        found = collector.spans
+    parents = {span.span_id for span in found if span.name.startswith("task")}
+    children = [span.parent_span_id for span in found if span.name == "child"]
+    assert len(parents) == 500
+    assert Counter(children) == dict.fromkeys(parents, 2)
 
 
 def test_one_bad_span_costs_no_other() -> None:
