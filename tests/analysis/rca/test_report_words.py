@@ -40,8 +40,8 @@ def pattern(**fields: object) -> Pattern:
         (
             pattern(end_ns=START + 24 * HOUR, affected={"model": "m"}),
             (
-                "The error rate rose from 2.1 % to 50 % between 2025-11-24 16:00 and 2025-11-25 16:00 "
-                "UTC, for model=m"
+                "The error rate rose from 2.1 % to 50 % between 2025-11-24 16:00 and "
+                "2025-11-25 16:00 UTC, for model=m"
             ),
         ),
         (
@@ -54,8 +54,8 @@ def pattern(**fields: object) -> Pattern:
                 ongoing=True,
             ),
             (
-                "The 95th percentile of latency rose from 800 ms to 12.4 s since 2025-11-24 16:00 UTC, "
-                "for all calls"
+                "The 95th percentile of latency rose from 800 ms to 12.4 s since "
+                "2025-11-24 16:00 UTC, for all calls"
             ),
         ),
         (
@@ -67,8 +67,8 @@ def pattern(**fields: object) -> Pattern:
                 observed=0.6,
             ),
             (
-                "The score faithfulness fell from 0.88 to 0.6 between 2025-11-24 16:00 and 17:00 UTC, "
-                "for all calls"
+                "The score faithfulness fell from 0.88 to 0.6 between "
+                "2025-11-24 16:00 and 17:00 UTC, for all calls"
             ),
         ),
         (
