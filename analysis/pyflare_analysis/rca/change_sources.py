@@ -328,7 +328,12 @@ def _first_half(source: Source, time: str, early: Expr, where: Expr | None) -> E
     asked = {"first": Min(time), "last": Max(time)}
     first, last = source.aggregate(asked, where=all_of([where, early])).row(0)
     type_ = source.columns()[time]
-    if first is None or type_ not in {"int64", "float64", "timestamp_ns"}:
+    if first is None:
+        raise NotEnoughDataError(
+            "nothing to compare: no rows before the change",
+            hint="check the times: --at, and --since for the begin of the period before",
+        )
+    if type_ not in {"int64", "float64", "timestamp_ns"}:
         return col(time) <= _scalar(last, type_)  # text has no middle: all is the first half
     middle = first + (last - first) / 2
     return col(time) < _scalar(middle, type_)

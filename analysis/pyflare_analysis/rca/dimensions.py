@@ -237,7 +237,7 @@ def _column_dimension(
 def _many_values(column: str, source: Source | None) -> bool:
     if source is None:
         return False
-    few = source.aggregate({"n": Count()}, by=[column], limit=_FEW_VALUES + 1)
+    few = source.aggregate({"number of rows": Count()}, by=[column], limit=_FEW_VALUES + 1)
     return few.height > _FEW_VALUES
 
 
