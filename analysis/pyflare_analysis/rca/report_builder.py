@@ -17,7 +17,13 @@ from pyflare_analysis.rca.clusters import (
 )
 from pyflare_analysis.rca.error_kinds import kind_of
 from pyflare_analysis.rca.failure_rows import span_condition
-from pyflare_analysis.rca.pattern import Pattern, PatternReport, PatternType
+from pyflare_analysis.rca.frame import with_history
+from pyflare_analysis.rca.pattern import (
+    Pattern,
+    PatternDetectorConfig,
+    PatternReport,
+    PatternType,
+)
 from pyflare_analysis.rca.report import Action, Change, MissingPart, RcaReport, ReportConfig
 from pyflare_analysis.rca.report_words import (
     change_sentence,
@@ -80,6 +86,8 @@ class ReportBuilder:
         self.evaluations = evaluations
         self.registry = registry
         self.where = None if filters is None else span_condition(source, filters)
+        # As the patterns do: what `--since` cuts off still serves to compare with.
+        self.longer, _ = with_history(filters, PatternDetectorConfig().history)
         self.missing: list[MissingPart] = []
 
     def build(self) -> RcaReport:
@@ -95,7 +103,7 @@ class ReportBuilder:
             ]
         changes = [self._change(pattern, totals) for pattern in found]
         slices = self._slices(found)
-        clusters = self._tried("clusters", lambda: self._clusters(0.25))
+        clusters = self._tried("clusters", lambda: self._clusters(0.25, self.filters))
         if patterns is None and not slices and clusters is None:
             raise self._nothing(totals)
         troubled = bool(changes) or any(
@@ -201,7 +209,9 @@ class ReportBuilder:
         grown: list[FailureCluster] = []
         if pattern.type is PatternType.ERROR_SPIKE:
             window = (pattern.start_ns, pattern.end_ns)
-            answer = self._tried("clusters within a change", lambda: self._clusters(window))
+            answer = self._tried(
+                "clusters within a change", lambda: self._clusters(window, self.longer)
+            )
             grown = [] if answer is None else _growing(answer)
         return Change(
             pattern,
@@ -225,12 +235,14 @@ class ReportBuilder:
     def _attribution(self, pattern: Pattern, totals: _Totals) -> Attribution:
         from pyflare_analysis.rca.change_sources import attribute_spans
 
+        longer = self.longer
+        since = totals.first_ns if longer is None or longer.since_ns is None else longer.since_ns
         return attribute_spans(
             self.source,
             pattern.metric,
-            before=(totals.first_ns, pattern.start_ns),
+            before=(since, pattern.start_ns),
             after=(pattern.start_ns, pattern.end_ns),
-            where=self.where,
+            where=None if longer is None else span_condition(self.source, longer),
             evaluations=self.evaluations,
         )
 
@@ -260,10 +272,10 @@ class ReportBuilder:
         )
         return analyzer.analyze(metric, limit=self.config.slices)
 
-    def _clusters(self, recent: float | tuple[int, int]) -> ClusterAnswer:
+    def _clusters(self, recent: float | tuple[int, int], filters: Filters | None) -> ClusterAnswer:
         return cluster_spans(
             self.source,
-            self.filters,
+            filters,
             config=FailureClustererConfig(recent=recent),
             registry=self.registry,
             weighted=self.config.weighted,
