@@ -40,6 +40,10 @@ class ConsistentSampler(Sampler):
     """
 
     def __init__(self, probability: float) -> None:
+        self.set_probability(probability)
+
+    def set_probability(self, probability: float) -> None:
+        """Sample the traces that begin from now on with another probability."""
         self.probability = probability
         self._threshold = threshold_of(probability)
         # Where all are kept a span without `th` says as much, and costs nothing to write.

@@ -196,6 +196,7 @@ class PyFlare:
         from opentelemetry.sdk.trace import TracerProvider
 
         from pyflare.delivery.encoding import hashed
+        from pyflare.sampling import ConsistentSampler
 
         self.endpoint = target.url
         self.sample_rate = 1.0 if sample_rate is None else sample_rate
@@ -209,6 +210,8 @@ class PyFlare:
             target, resource, joined, sample_rate, immediately=immediately
         )
         provider.add_span_processor(self._processor)
+        if provider in _own_providers and isinstance(provider.sampler, ConsistentSampler):
+            provider.sampler.set_probability(self.sample_rate)
         if joined is None:
             self._own_provider = provider
             _own_providers.add(provider)
@@ -259,12 +262,13 @@ class PyFlare:
         if exporter == "console":
             return ConsoleProcessor()
         rewrite = None
-        if joined is not None:
-            ours = joined in _own_providers  # of an earlier instance
+        if joined in _own_providers:  # of an earlier instance
+            rewrite = Rewrite(lambda _: resource, 0, whole=True)
+        elif joined is not None:
             rewrite = Rewrite(
-                lambda theirs: resource if ours else _joined_resource(theirs, resource),
+                lambda theirs: _joined_resource(theirs, resource),
                 threshold_of(sample_rate) if sample_rate is not None else 0,
-                whole=_keeps_all(joined),
+                whole="AlwaysOn" in joined.sampler.get_description().partition(",")[0],
             )
         sender = _sender(target)
         logger.debug("spans go to %s over %s", sender.address, target.protocol)
@@ -316,17 +320,6 @@ def _sampler(sample_rate: float | None) -> Sampler | None:
     if sample_rate is None and os.environ.get("OTEL_TRACES_SAMPLER"):
         return None
     return ConsistentSampler(1.0 if sample_rate is None else sample_rate)
-
-
-def _keeps_all(provider: TracerProvider) -> bool:
-    """Return whether a provider's sampler keeps all traces unless a tracestate says otherwise."""
-    from pyflare.sampling import ConsistentSampler
-
-    sampler = provider.sampler
-    return (
-        isinstance(sampler, ConsistentSampler)
-        or "AlwaysOn" in sampler.get_description().partition(",")[0]
-    )
 
 
 def _sender(target: settings.Target) -> Sender:

@@ -110,6 +110,23 @@ def test_joined_only_what_pyflare_sends_is_thinned(ratio: float | None, states: 
     assert whole == {span.trace_id for span in sent if span.name == "child"}
 
 
+def test_a_second_init_samples_by_its_own_rate() -> None:
+    """As in a notebook whose first cell is run again with another rate."""
+    with FakeCollector() as collector:
+        for rate, spans in ((0.0, 0), (1.0, 20), (0.5, None)):
+            collector.requests.clear()
+            pyflare.init("a", collector.url, use_http=True, sample_rate=rate)
+            for _ in range(20 if spans is not None else 200):
+                with pyflare.span("root"):
+                    pass
+            assert pyflare.flush(10)
+            if spans is None:
+                assert 50 < len(collector.spans) < 150
+                assert {span.trace_state for span in collector.spans} == {"ot=th:8"}
+            else:
+                assert len(collector.spans) == spans
+
+
 def _context(state: str, randomness: int = 0xFFFFFFFFFFFFFF) -> SpanContext:
     return SpanContext(
         (1 << 100) | randomness, 1, is_remote=False, trace_flags=TraceFlags(1),
