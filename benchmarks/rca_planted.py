@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--spans", type=int, default=20_000)
     parser.add_argument("--through-import", type=int, default=2, metavar="SEEDS")
     parser.add_argument("--part", choices=["slices", "attribution"], help="one of the tables only")
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds this")
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     runs = f"{options.spans:,} spans a run, {options.seeds} seeds from {options.first_seed} on"
@@ -74,12 +75,20 @@ def main() -> None:
     if options.part != "attribution":
         lines += _table(
             "Slices: exactly the planted ones (`rca slices --depth 3`)",
-            ((name, _slices_run(faults, options)) for name, faults in SLICE_FAULTS.items()),
+            (
+                (name, _slices_run(faults, options))
+                for name, faults in SLICE_FAULTS.items()
+                if options.only in name
+            ),
         )
     if options.part != "slices":
         lines += _table(
             "Attribution: the planted slice first (`rca attribution`)",
-            ((name, _change_run(*fault, options)) for name, fault in CHANGE_FAULTS.items()),
+            (
+                (name, _change_run(*fault, options))
+                for name, fault in CHANGE_FAULTS.items()
+                if options.only in name
+            ),
         )
     lines.append(f"{time.process_time() - begun:,.0f} CPU seconds.")
     print("\n".join(lines))

@@ -4,7 +4,8 @@ A cause makes thousands of slices differ: those within it and those that overlap
 round the slice with the strongest evidence is taken as a cause; its rows are then expected at
 their own rate, and every other slice is tested again against what is expected of it by now:
 stratified by what has been explained (the statistic of Mantel and Haenszel 1959). It stops when
-nothing is significant by Bonferroni over all slices looked at.
+nothing is significant by Bonferroni over all slices looked at. In the end causes that the others
+explain are dropped.
 
 The evidence is the deviance of the slice (2 log of its likelihood ratio), less 2 ln(L) for each
 condition after the first, L being the number of values that could have been added: a slice within
@@ -32,6 +33,8 @@ MOST_CANDIDATES = 20_000
 _LEAST_Z = 2.0
 _MOST_EQUIVALENT = 5
 _EXACT_BELOW = 50.0
+_MOST_TOGETHER = 12
+"""Causes that are tested given all others at once."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -94,8 +97,6 @@ class Cause:
     """Given the causes before it, two-sided."""
     expected: float
     """Mean of its rows as the causes before it explain it."""
-    own: Sums
-    """Sums of its rows that no earlier cause holds, (1,)."""
     equivalent: tuple[SliceKey, ...] = ()
     """Other names of the same rows."""
 
@@ -209,8 +210,56 @@ class CauseFinder:
         left = np.maximum(1 - weight / groups.weight, 0.0)
         return weight @ mean, (weight2 * left) @ spread
 
-    def find(self, most: int) -> Iterator[Cause]:
-        """Yield at most `most` causes, the strongest first."""
+    def find(self, most: int) -> list[Cause]:
+        """Return at most `most` causes, the strongest first.
+
+        A cause that was found early may be explained by later ones: the union of two causes
+        may be stronger than either. So in the end each is tested given all others, and the
+        weakest that is no longer needed is dropped, until all are needed.
+        """
+        causes = list(self._found(most))
+        while 1 < len(causes) <= _MOST_TOGETHER:
+            p = [self._needed(i, causes) for i in range(len(causes))]
+            weakest = int(np.argmax(p))
+            if p[weakest] <= self._limit:
+                break
+            del causes[weakest]
+        return causes
+
+    def _needed(self, index: int, causes: Sequence[Cause]) -> float:
+        """Return the p-value of a cause given all others; 1 where its effect is too small."""
+        others = [cause.key for i, cause in enumerate(causes) if i != index]
+
+        def key_of(block: Block) -> NDArray[np.int64]:
+            key = matching(block.codes, causes[index].key).astype(np.int64)
+            for other in others:
+                key = 2 * key + matching(block.codes, other)
+            return key
+
+        table = tally(self._rows, key_of, 2 ** (len(others) + 1))
+        rest, inside = (
+            Sums(*(column[half] for column in table.columns()))
+            for half in (slice(None, 2 ** len(others)), slice(2 ** len(others), None))
+        )
+        used = np.flatnonzero((rest.rows > 0) & (inside.rows > 0))
+        if not len(used):
+            return 0.0
+        rest, inside = rest.take(used), inside.take(used)
+        mean = rest.mean
+        expected, seen = float(inside.weight @ mean), float(inside.first.sum())
+        effect = (seen - expected) / max(abs(expected), 1e-300)
+        effect = abs(effect) if self._sign == 0 else self._sign * effect
+        if effect < self._least_effect:
+            return 1.0
+        spread = np.maximum((inside.second + rest.second) / (inside.weight + rest.weight), 0.0)
+        pooled = (inside.first + rest.first) / (inside.weight + rest.weight)
+        spread = np.maximum(spread - pooled**2, 0.0)
+        inflated = 1 + inside.effective / rest.effective
+        total = float(inside.weight2 @ (spread * inflated))
+        return math.erfc(abs(seen - expected) / math.sqrt(2 * total)) if total > 0 else 1.0
+
+    def _found(self, most: int) -> Iterator[Cause]:
+        """Yield at most `most` causes, one a round."""
         for _ in range(most):
             if not len(self._cells):
                 return
@@ -233,9 +282,9 @@ class CauseFinder:
         best = int(np.argmax(score))
         key = self._key(best)
         key = self._widened(key)
-        own, equivalent = self._explain(key, best)
+        equivalent = self._explain(key, best)
         mean = float(expected[best] / sums.weight[best])
-        return Cause(key, float(p[best]), mean, own, equivalent)
+        return Cause(key, float(p[best]), mean, equivalent)
 
     def _evidence(
         self, sums: Sums, expected: NDArray[np.float64], spread: NDArray[np.float64]
@@ -318,9 +367,8 @@ class CauseFinder:
         low, length = ranges[int(np.argmax(evidence))]
         return int(low), int((low + length - 1) % size)
 
-    def _explain(self, key: SliceKey, best: int) -> tuple[Sums, tuple[SliceKey, ...]]:
-        """Set the rows of a slice aside; return its unexplained sums and its other names."""
-        before = self._groups.size
+    def _explain(self, key: SliceKey, best: int) -> tuple[SliceKey, ...]:
+        """Expect the rows of a slice at their own rate from now on; return its other names."""
         inside, inside2 = self._within(key)
         held = inside.sum(axis=1)
         same = np.flatnonzero(
@@ -336,12 +384,11 @@ class CauseFinder:
             return self._groups.of(block.codes)
 
         sums = tally(self._rows, group_of, self._groups.size)
-        own = sums.take(np.array([before]))
         kept = self._groups.drop_empty(sums.rows)
         self._group_sums = sums.take(kept)
         self._weight = np.hstack([self._weight - inside, inside])[:, kept]
         self._weight2 = np.hstack([self._weight2 - inside2, inside2])[:, kept]
-        return own, tuple(names[:_MOST_EQUIVALENT])
+        return tuple(names[:_MOST_EQUIVALENT])
 
     def _within(self, key: SliceKey) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return (k, g) weights, and squared weights, of the rows that slices share with one."""

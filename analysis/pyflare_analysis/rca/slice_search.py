@@ -170,7 +170,7 @@ class Search:
             level=STOP_LEVEL,
             least_effect=self._config.min_effect,
         )
-        found = list(finder.find(limit)) if len(cells) else []
+        found = finder.find(limit) if len(cells) else []
         keys = [cause.key for cause in found]
         impacts = self._impacts(keys)
         results = self._results(
