@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from json.encoder import encode_basestring
 from typing import Any
 
-__all__ = ["DEFAULT_MAX_CHARS", "UNPRINTABLE", "WITHHELD", "CaptureConfig", "write"]
+__all__ = ["DEFAULT_MAX_CHARS", "UNPRINTABLE", "WITHHELD", "CaptureConfig", "unicode_only", "write"]
 
 DEFAULT_MAX_CHARS = 8192
 """Characters of an input or an output that are kept."""
@@ -54,7 +54,7 @@ class CaptureConfig:
         else:
             seen = limit + _MARGIN
             text = self.masked(value[:seen] if type(value) is str else write(value, seen))
-        return text if text.isascii() else _unicode(text)
+        return text if text.isascii() else unicode_only(text)
 
     def masked(self, text: str) -> str:
         """Return `text` as the mask leaves it, cut to `max_chars`."""
@@ -66,7 +66,7 @@ class CaptureConfig:
         return text if len(text) <= self.max_chars else text[: self.max_chars] + _CUT
 
 
-def _unicode(text: str) -> str:
+def unicode_only(text: str) -> str:
     """Return `text` without lone surrogates, which no message can carry."""
     try:
         text.encode()

@@ -7,7 +7,7 @@ import traceback
 from opentelemetry.trace import Span, StatusCode
 
 from pyflare import keys
-from pyflare.capture import CaptureConfig
+from pyflare.capture import CaptureConfig, unicode_only
 
 __all__ = ["record_failure"]
 
@@ -47,7 +47,8 @@ def record_failure(span: Span, error: BaseException, capture: CaptureConfig) -> 
 
 
 def _safely(capture: CaptureConfig, text: str) -> str:
-    """Return `text` through the mask, where there is one."""
+    """Return `text` through the mask, where there is one, and fit to be sent."""
+    text = unicode_only(text)
     if capture.mask is None:
         return text
     unlimited = CaptureConfig(capture.enabled, max(len(text) * 2, _LONGEST_STACK), capture.mask)

@@ -57,7 +57,8 @@ class _Telling:
         self._ended = False
 
     def _saw(self, item: Any) -> None:
-        if self._first is None and item is not None and item != "":
+        # Not `item != ""`: items of the application may compare as they like.
+        if self._first is None and item is not None and not (type(item) is str and not item):
             self._first = perf_counter() - self._start
         self._count += 1
         if self._kept is not None and self._size <= self._sdk.capture.max_chars:

@@ -25,8 +25,6 @@ __all__ = ["trace"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_LATER = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
-"""Results that are still to be worked through: their span ends when they do."""
 
 
 @overload
@@ -168,7 +166,7 @@ def _plain(plan: _Plan) -> Callable[..., Any]:
             span.end()
             raise
         detach(token)
-        if type(result) in _LATER:
+        if _ends_later(type(result)):
             return _later(plan, sdk, span, inner, result)
         plan.finish(sdk, span, result)
         span.end()
@@ -195,7 +193,7 @@ def _coroutine(plan: _Plan) -> Callable[..., Any]:
             span.end()
             raise
         detach(token)
-        if type(result) in _LATER:
+        if _ends_later(type(result)):
             return _later(plan, sdk, span, inner, result)
         plan.finish(sdk, span, result)
         span.end()
@@ -240,6 +238,12 @@ def _async_generator(plan: _Plan) -> Callable[..., Any]:
             return
 
     return traced
+
+
+def _ends_later(kind: type) -> bool:
+    """Return whether results of a type are still to be worked through when they are returned."""
+    # By identity: a metaclass of the application may have no hash.
+    return kind is GeneratorType or kind is CoroutineType or kind is AsyncGeneratorType
 
 
 def _later(plan: _Plan, sdk: PyFlare, span: Span, inner: Context, result: Any) -> Any:

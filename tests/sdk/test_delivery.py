@@ -309,13 +309,20 @@ def test_captured_text_is_repaired() -> None:
     def echo(text: str) -> str:
         return text
 
+    @pyflare.trace
+    def fails() -> None:
+        raise ValueError("ä\ud800b")
+
     with FakeCollector() as collector:
         start(collector.url)
         echo("ä\ud800b")
+        with pytest.raises(ValueError, match="b"):
+            fails()
         assert pyflare.flush(10)
         found = attributes_of(collector.spans[0])
     assert found["pyflare.input.preview"] == '{"text": "ä?b"}'
     assert found["pyflare.output.preview"] == "ä?b"
+    assert collector.spans[1].status.message == "ä?b"
 
 
 def test_large_spans_travel_in_several_requests() -> None:

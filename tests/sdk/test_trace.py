@@ -342,6 +342,37 @@ def test_a_stream_that_fails(recorded: Recorded) -> None:
     assert (span.attributes or {})["pyflare.output.preview"] == "half"
 
 
+def test_items_that_cannot_be_compared(recorded: Recorded) -> None:
+    """Items whose `==`, truth or length fail (arrays, frames) pass through untouched."""
+
+    class Array:
+        __hash__ = None  # type: ignore[assignment]  # as arrays have it
+
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("ambiguous")
+
+        def __bool__(self) -> bool:
+            raise ValueError("ambiguous")
+
+        def __len__(self) -> int:
+            raise TypeError("unsized")
+
+    items = [Array(), Array()]
+
+    @pyflare.trace
+    def arrays() -> Iterator[Array]:
+        yield from items
+
+    @pyflare.trace
+    def one(array: Array) -> Array:
+        return array
+
+    found = list(arrays())
+    assert all(a is b for a, b in zip(found, items, strict=True))
+    assert one(items[0]) is items[0]
+    assert (recorded.named("arrays").attributes or {})["pyflare.stream.items"] == 2
+
+
 def test_generators_take_and_return_values(recorded: Recorded) -> None:
     """`send`, `throw` and `return` work as without the decorator."""
 
