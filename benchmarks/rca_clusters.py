@@ -97,7 +97,7 @@ def answer(messages: Sequence[str]) -> Groups:
     """Make the whole answer as `pyflare rca clusters` does, from messages in memory."""
     import polars as pl
 
-    from pyflare_analysis.rca.clusters import FailureClusterer
+    from pyflare_analysis.rca.clusters import FailureClusterer, FailureClustererConfig
     from pyflare_analysis.rca.failure_rows import SCHEMA, RecordRows
 
     number = pl.int_range(len(messages), eager=True)
@@ -114,7 +114,8 @@ def answer(messages: Sequence[str]) -> Groups:
         },
         schema=SCHEMA,
     )
-    return [cluster.id for cluster in FailureClusterer().cluster_rows(rows).clusters]
+    config = FailureClustererConfig(max_members=1_000)
+    return [cluster.id for cluster in FailureClusterer(config).cluster_rows(rows).clusters]
 
 
 def cpu(
@@ -238,7 +239,7 @@ def memory_line(rows: int) -> str:
     import polars as pl
     from rca_messages import messages
 
-    from pyflare_analysis.rca.clusters import cluster_spans
+    from pyflare_analysis.rca.clusters import FailureClustererConfig, cluster_spans
     from pyflare_storage.source import open_source
 
     part = 250_000
@@ -258,7 +259,7 @@ def memory_line(rows: int) -> str:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.process_time()
         with open_source(folder) as source:
-            answer = cluster_spans(source)
+            answer = cluster_spans(source, config=FailureClustererConfig(max_members=1_000))
         seconds = time.process_time() - started
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return (

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterOptions", "clusters", "growth_text", "open_state"]
 
+MEMBERS = 1_000
+ROWS = 20
 GATES = {"new": {"new"}, "growing": {"new", "growing"}}
 
 
@@ -31,7 +33,10 @@ GATES = {"new": {"new"}, "growing": {"new", "growing"}}
 class ClusterOptions:
     """How failures are clustered and how much of each cluster is listed."""
 
-    limit: Annotated[int, typer.Option(metavar="N", help="Clusters at most.")] = 20
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Clusters at most.  [default: 20 in a table, else all]"),
+    ] = None
     recent: Annotated[
         str,
         typer.Option(
@@ -40,9 +45,13 @@ class ClusterOptions:
         ),
     ] = "0.25"
     members: Annotated[
-        int,
-        typer.Option(metavar="N", help="Latest members and traces listed for each cluster."),
-    ] = 20
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Latest members and traces listed for each cluster.  "
+            "[default: 1000 of spans, all with --input]",
+        ),
+    ] = None
     all_members: Annotated[
         bool, typer.Option("--all-members", help="List every member and trace.")
     ] = False
@@ -57,8 +66,11 @@ class ClusterOptions:
         bool, typer.Option("--no-state", help="Neither read nor write known clusters.")
     ] = False
 
-    def config(self) -> FailureClustererConfig:
+    def config(self, *, spans: bool = True) -> FailureClustererConfig:
         """Return the options as the clusterer takes them.
+
+        Args:
+            spans: whether spans are read, and not any table.
 
         Raises:
             UsageError: an option out of range.
@@ -66,10 +78,11 @@ class ClusterOptions:
         from pyflare_analysis.rca.clusters import FailureClustererConfig
 
         for name, value in (("--limit", self.limit), ("--members", self.members)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}", hint=f"{name} takes a number from 1")
+        members = self.members if self.members is not None or not spans else MEMBERS
         return FailureClustererConfig(
-            recent=_recent(self.recent), max_members=None if self.all_members else self.members
+            recent=_recent(self.recent), max_members=None if self.all_members else members
         )
 
 
@@ -194,7 +207,7 @@ def clusters(
     if fail_on is not None and fail_on not in GATES:
         raise UsageError(f"--fail-on {fail_on}", hint="--fail-on new or --fail-on growing")
     table.check(filters)
-    config = options.config()
+    config = options.config(spans=table.input_file is None)
     with ExitStack() as stack:
         state = open_state(run, options, source, stack, spans=table.input_file is None)
         registry = Registry(state.known() if state is not None else ())
@@ -203,11 +216,14 @@ def clusters(
         )
         if state is not None:
             state.record([*answer.known(), *registry.taken_in()])
+    limit = options.limit
+    if limit is None and run.output.form() in ("table", "markdown"):
+        limit = ROWS
     body = answer.to_dict()
-    shown = [cluster.to_dict() for cluster in answer.clusters[: options.limit]]
+    shown = [cluster.to_dict() for cluster in answer.clusters[:limit]]
     body |= {"cluster_count": len(answer.clusters), "clusters": shown}
     run.answer(Document("pyflare.rca.clusters/1", body, rows="clusters", columns=COLUMNS))
-    _remark(run, answer, options.limit)
+    _remark(run, answer, len(shown))
     _gate(answer, fail_on)
 
 
@@ -301,9 +317,9 @@ def _recent(text: str) -> float:
     return share
 
 
-def _remark(run: Run, answer: ClusterAnswer, limit: int) -> None:
-    if len(answer.clusters) > limit:
-        run.note(f"{limit} of {len(answer.clusters)} clusters; --limit shows more")
+def _remark(run: Run, answer: ClusterAnswer, shown: int) -> None:
+    if len(answer.clusters) > shown:
+        run.note(f"{shown} of {len(answer.clusters)} clusters; --limit shows more")
     if answer.unclustered:
         run.note(
             f"{answer.unclustered} failures fit no template of the {answer.distinct_forms} "

@@ -71,7 +71,7 @@ class FailureClustererConfig:
     length in nanoseconds, or a window (start and end, nanoseconds since 1970)."""
     level: float = 0.95
     """Confidence of the interval of the growth; 1 - level is the false discovery rate."""
-    max_members: int | None = 20
+    max_members: int | None = None
     """Latest members and traces that are listed for a cluster; all when None."""
     max_forms: int = 100_000
     """Distinct masked messages that are compared with each other."""

@@ -47,6 +47,7 @@ __all__ = ["ReportBuilder"]
 
 _Answer = TypeVar("_Answer")
 
+_MEMBERS = 20
 _INTERVALS = ("1m", "5m", "15m", "30m", "1h", "3h", "6h", "12h", "1d", "7d")
 _MOST_INTERVALS = 96
 _EXPLAINED = {
@@ -276,7 +277,7 @@ class ReportBuilder:
         return cluster_spans(
             self.source,
             filters,
-            config=FailureClustererConfig(recent=recent),
+            config=FailureClustererConfig(recent=recent, max_members=_MEMBERS),
             registry=self.registry,
             weighted=self.config.weighted,
         )
