@@ -22,9 +22,8 @@ __all__ = ["Distances", "Exponential", "Gaussian", "Kernel", "KernelSums", "kern
 _BLOCK = 512
 _KEPT_ROWS = 4096
 """Up to here the distances are kept between passes: 33 MB of float32."""
-_BRACKET_ROWS = 512
 _DIRECT_PAIRS = 200_000
-_BRACKET = (0.45, 0.55)
+_BRACKETS = ((0.488, 0.512), (0.46, 0.54), (0.35, 0.65))
 _FINITE = float(np.finfo(np.float32).max)
 
 
@@ -76,7 +75,7 @@ class Distances:
         self._right[:, :-2] = rows
         self._right[:, -2] = 1
         self._right[:, -1] = np.einsum("ij,ij->i", rows, rows)
-        self._kept: list[Floats] | None = [] if len(rows) <= _KEPT_ROWS else None
+        self._kept: list[Floats] = []
 
     @property
     def dtype(self) -> np.dtype[np.floating[Any]]:
@@ -96,20 +95,16 @@ class Distances:
         count = len(self._right)
         spans = [slice(i, min(i + _BLOCK, count)) for i in range(0, count, _BLOCK)]
         pairs = [(a, b) for i, a in enumerate(spans) for b in spans[i:]]
-        if self._kept:
+        if count <= _KEPT_ROWS:
+            self._kept = self._kept or [self._negative(a, b) for a, b in pairs]
             yield from ((a, b, block) for (a, b), block in zip(pairs, self._kept, strict=True))
             return
         buffer = np.empty(_BLOCK * _BLOCK, self.dtype)
         for a, b in pairs:
             shape = (a.stop - a.start, b.stop - b.start)
-            out = np.empty(shape, self.dtype) if self._kept is not None else None
-            if out is None:
-                out = buffer[: shape[0] * shape[1]].reshape(shape)
-            yield a, b, self._negative(a, b, out)
-            if self._kept is not None:
-                self._kept.append(out)
+            yield a, b, self._negative(a, b, buffer[: shape[0] * shape[1]].reshape(shape))
 
-    def _negative(self, a: slice, b: slice, out: Floats) -> Floats:
+    def _negative(self, a: slice, b: slice, out: Floats | None = None) -> Floats:
         """Write 2 x.y - x.x - y.y by one product: [2x, -x.x, -1] . [y, 1, y.y]."""
         left = 2 * self._right[a]
         left[:, -2] = -self._right[a, -1]
@@ -125,12 +120,15 @@ class Distances:
         count = len(self._right)
         pairs = count * (count - 1) // 2
         ranks = [(pairs - 1) // 2, pairs // 2]
-        low, high = -np.inf, np.inf
+        brackets: list[Sequence[float]] = [(-np.inf, np.inf)]
         if pairs > _DIRECT_PAIRS:
-            low, high = np.quantile(self._head(_BRACKET_ROWS), _BRACKET).astype(self.dtype)
-        below, inside = self._between(low, high)
-        if not below <= ranks[0] <= ranks[1] < below + len(inside):
-            below, inside = self._between(-np.inf, np.inf)
+            _, _, first = next(self.blocks())  # the pairs of the first rows, each twice
+            found = np.quantile(first[::6], np.ravel(_BRACKETS)).astype(self.dtype)
+            brackets = [*found.reshape(-1, 2).tolist(), *brackets]
+        for low, high in brackets:
+            below, inside = self._between(low, high)
+            if below <= ranks[0] <= ranks[1] < below + len(inside):
+                break
         wanted = [rank - below for rank in ranks]
         middle = np.partition(inside, wanted)[wanted]
         return max(0.0, float(-middle.astype(np.float64).mean()))

@@ -106,14 +106,14 @@ class Pooled:
         rows = np.empty((n + m, reference.shape[1]), dtype)
         place = np.empty(n + m, np.intp)
         place[order] = np.arange(n + m)
-        # Centred in float64: far from zero, float32 would cancel the differences away.
-        rows[place[:n]] = reference - mean
-        rows[place[n:]] = current - mean
+        for side, to in ((reference, place[:n]), (current, place[n:])):
+            # In the precision of the vectors: less of it would cancel, far from zero, what
+            # tells them apart. The rounding of the mean is the same for all rows.
+            rows[to] = side - mean.astype(side.dtype)
         members = np.empty((n + m, permutations + 1), np.float32)
         members[:, 0] = order < n
-        labels = (np.arange(n + m) < n).astype(np.float32)
-        for column in range(1, permutations + 1):
-            members[:, column] = rng.permutation(labels)
+        labels = np.tile((np.arange(n + m) < n).astype(np.float32), (permutations, 1))
+        members[:, 1:] = rng.permuted(labels, axis=1, out=labels).T
         return cls(rows, order, members, n, m, seed)
 
     @property
