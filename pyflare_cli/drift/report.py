@@ -137,6 +137,15 @@ def report(
     alpha: Annotated[
         float, typer.Option(metavar="P", help="False discovery rate over all cells.")
     ] = 0.05,
+    cluster: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN",
+            help="Rows that are equal here are not independent, as the calls of a trace; none: "
+            "all rows are.  [default: trace_id of spans]",
+            show_default=False,
+        ),
+    ] = "trace_id",
     seed: Annotated[int, typer.Option(metavar="N", help="Of the simulated law.")] = 42,
     unweighted: Annotated[
         bool, typer.Option("--unweighted", help="Count sampled spans once each.")
@@ -190,6 +199,7 @@ def report(
             else sides.reference(reference),
             config=config,
             weighted=not unweighted,
+            cluster=None if cluster == "none" else cluster,
             reference_name=_part_of(sides) if reference is current else None,
         )
     _write_pictures(heat, html, svg)

@@ -191,6 +191,7 @@ def test_bad_input_gets_an_error_and_a_hint(pyflare: Pyflare, table: Path, tmp_p
         (4, "no rows", ("--cur", table, "--ref", empty)),
         (2, "unknown column 'tyme'", ("--cur", table, "--time", "tyme")),
         (2, "unknown column 'sice'", ("--cur", table, "--column", "sice")),
+        (2, "unknown column 'teem' for --cluster", ("--cur", table, "--cluster", "teem")),
         (2, "no dimension 'tem'", ("--cur", table, "--by", "tem")),
         (
             2,

@@ -20,14 +20,19 @@ if TYPE_CHECKING:
     from pyflare_analysis.drift.psi_columns import PSIColumn
     from pyflare_analysis.drift.strata import Floats
 
-__all__ = ["cell_of", "empty_cell", "mix_profile", "moved", "split_of"]
+__all__ = ["cell_of", "empty_cell", "mix_name", "mix_profile", "moved", "split_of"]
 
 _MOST_PARTS = 5
 
 
+def mix_name(by: Sequence[str]) -> str:
+    """Return what the column of the segments themselves is called."""
+    return f"mix({','.join(by)})"
+
+
 def mix_profile(profile: Profile, by: Sequence[str], labels: Sequence[Segment]) -> Profile:
     """Return a profile of one column, the segments; their counts come with the windows."""
-    name = f"mix({','.join(by)})"
+    name = mix_name(by)
     nothing = np.empty(0)
     column = ColumnProfile(
         feature=Feature(name, "categorical", name),

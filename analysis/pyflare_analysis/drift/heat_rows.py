@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,13 @@ from pyflare_analysis.drift.psi_columns import judged_columns, measured_columns
 from pyflare_analysis.drift.units import Sides, Units, segment_units, shares_of, window_units
 
 if TYPE_CHECKING:
+    from pyflare_analysis.drift.counts import Counts
     from pyflare_analysis.drift.heatmap import Cell, Window
     from pyflare_analysis.drift.profile import Profile
     from pyflare_analysis.drift.psi_columns import PSIColumn
     from pyflare_analysis.drift.psi_config import PSIConfig
     from pyflare_analysis.drift.segments import Split
-    from pyflare_analysis.drift.strata import Segments
+    from pyflare_analysis.drift.strata import Floats, Segments
 
 __all__ = ["heat_rows"]
 
@@ -48,6 +49,7 @@ def heat_rows(
     windows: Sequence[Window],
     config: PSIConfig,
     by: Sequence[str],
+    effects: Mapping[str, Floats],
 ) -> list[HeatRow]:
     """Return the rows: each column for all rows and by segment, then the mix of segments.
 
@@ -58,6 +60,7 @@ def heat_rows(
         windows: the windows.
         config: settings of PSI.
         by: names of the dimensions of segments.
+        effects: design effect of each column, by segment and last of all rows; see `clusters`.
     """
     together, apart = window_units(sides)
     whole = _whole(together, sides)
@@ -66,8 +69,8 @@ def heat_rows(
         shares = mix_profile(profile, by, segments.labels)
         measured.append((shares, shares_of(apart, next(iter(shares.columns)))))
         measured.append((_inside(profile, segments), segment_units(sides)))
-    compared = _compare(measured, config)
-    split = None if apart is None or segments is None else _Splits(profile, apart, segments, by)
+    compared = _compare(measured, config, effects)
+    split = None if apart is None or segments is None else _Splits(apart, segments, by, effects)
     rows: list[HeatRow] = []
     inner = {c.name: i for i, c in enumerate(compared[-1].columns)} if segments else {}
     for place, name in enumerate(profile.columns):
@@ -95,13 +98,17 @@ def _whole(units: Units, sides: Sides) -> Units:
     return replace(units, reference=None) if from_profile else units
 
 
-def _compare(measured: Sequence[tuple[Profile, Units]], config: PSIConfig) -> list[_Compared]:
+def _compare(
+    measured: Sequence[tuple[Profile, Units]],
+    config: PSIConfig,
+    effects: Mapping[str, Floats],
+) -> list[_Compared]:
     """Compare all units with their references and judge them as one family."""
     # Fewer rows are never judged, and their law is the dearest to simulate.
     least = 2 * config.min_samples_per_bin
     kept = [units.kept(least) for _, units in measured]
     columns = [
-        measured_columns(profile, units.current, config, reference=units.reference)
+        _measured(profile, units, config, effects)
         for (profile, _), units in zip(measured, kept, strict=True)
     ]
     judged = iter(judged_columns([column for part in columns for column in part], config))
@@ -111,26 +118,57 @@ def _compare(measured: Sequence[tuple[Profile, Units]], config: PSIConfig) -> li
     ]
 
 
+def _measured(
+    profile: Profile, units: Units, config: PSIConfig, effects: Mapping[str, Floats]
+) -> list[PSIColumn]:
+    """Compare units column by column, each with its own effective numbers of rows."""
+    measured = []
+    for name, column in profile.columns.items():
+        effect = effects.get(name, np.ones(1))
+        by_unit = effect[units.segment] if len(effect) > 1 else np.full(len(units.window), effect)
+        measured += measured_columns(
+            replace(
+                profile,
+                columns={name: column},
+                weight_squared=profile.weight_squared * float(effect[-1]),
+            ),
+            _worth(units.current, by_unit),
+            config,
+            reference=None if units.reference is None else _worth(units.reference, by_unit),
+        )
+    return measured
+
+
+def _worth(counts: Counts, effect: Floats) -> Counts:
+    """Return counts whose effective numbers of rows are divided by the design effect."""
+    return replace(counts, weight_squared=counts.weight_squared * effect)
+
+
 class _Splits:
     """Splits the PSI of a window by segments, where that is worth saying."""
 
     def __init__(
-        self, profile: Profile, apart: Units, segments: Segments, by: Sequence[str]
+        self,
+        apart: Units,
+        segments: Segments,
+        by: Sequence[str],
+        effects: Mapping[str, Floats],
     ) -> None:
         assert apart.reference is not None  # noqa: S101 - segments are counted on both sides
-        self._profile = profile
+        self._effects = effects
         self._current, self._reference = apart.current, apart.reference
         others: Segment = dict.fromkeys(by, "(others)")
         self.labels: tuple[Segment, ...] = (*segments.labels, others)
 
     def of(self, column: PSIColumn, unit: int, window: int) -> tuple[Split, Sequence[Segment]]:
         """Return the split of a unit, with the labels of its segments."""
+        effect = float(self._effects.get(column.name, np.ones(1))[-1])
         sides, scales = [], []
         for counts in (self._reference, self._current):
             cells = counts.columns[column.name].counts[window]
             sides.append(cells.reshape(len(self.labels), -1))
             weight = float(counts.weight[window])
-            scales.append(float(counts.effective[window]) / weight if weight else 0.0)
+            scales.append(float(counts.effective[window]) / weight / effect if weight else 0.0)
         return split_of(column, unit, sides[0], sides[1], (scales[0], scales[1])), self.labels
 
 

@@ -23,6 +23,8 @@ import numpy as np
 import polars as pl
 
 from pyflare_analysis.cost import dimension_key
+from pyflare_analysis.drift.cells import mix_name
+from pyflare_analysis.drift.clusters import design_effects
 from pyflare_analysis.drift.columns import (
     Feature,
     Passed,
@@ -33,11 +35,18 @@ from pyflare_analysis.drift.heat_rows import heat_rows
 from pyflare_analysis.drift.heatmap import HeatMap, Window
 from pyflare_analysis.drift.profile import Profile, fit_profile
 from pyflare_analysis.drift.psi_config import PSIConfig
-from pyflare_analysis.drift.strata import Grouped, Ints, Segments, aligned, count_grouped
+from pyflare_analysis.drift.strata import (
+    Floats,
+    Grouped,
+    Ints,
+    Segments,
+    aligned,
+    count_grouped,
+)
 from pyflare_analysis.drift.time_span import fitting_length, time_column, time_span
 from pyflare_analysis.drift.units import Sides
 from pyflare_analysis.drift.windows import MAX_WINDOWS, Windows
-from pyflare_proto.errors import NotEnoughDataError, SchemaError, UsageError
+from pyflare_proto.errors import NotEnoughDataError, SchemaError, UsageError, nearest
 from pyflare_storage.expressions import all_of, col
 
 if TYPE_CHECKING:
@@ -48,6 +57,9 @@ if TYPE_CHECKING:
 __all__ = ["MAX_CELLS", "Against", "drift_report", "fitting_length", "time_column"]
 
 Against = Literal["reference", "previous"]
+
+TRACE = "trace_id"
+"""What rows of spans are clustered by."""
 
 MAX_CELLS = 250_000
 """More cells than these are refused: they take about 150 MB and nobody reads them."""
@@ -89,6 +101,7 @@ def drift_report(
     config: PSIConfig | None = None,
     weighted: bool = True,
     most_segments: int = 10,
+    cluster: str | None = TRACE,
     reference_name: str | None = None,
 ) -> HeatMap:
     """Judge every suitable column in every window of time.
@@ -111,6 +124,8 @@ def drift_report(
         config: settings of PSI.
         weighted: count rows 1/sampling_probability times.
         most_segments: the largest segments are told apart, the others are one.
+        cluster: rows that are equal here are not independent, as the calls of a trace; see
+            `clusters`. None: all rows are independent, as without the column `trace_id`.
         reference_name: what the answer calls the reference; its URL when None.
 
     Raises:
@@ -136,7 +151,13 @@ def drift_report(
     segments = _segments(question, most_segments)
     sides, profile, found = _count(question, profile, segments)
     rows = heat_rows(
-        profile, sides, segments, windows=found, config=question.config, by=question.by
+        profile,
+        sides,
+        segments,
+        windows=found,
+        config=question.config,
+        by=question.by,
+        effects=_effects(question, profile, segments, cluster),
     )
     return HeatMap(
         source=current.url,
@@ -308,6 +329,30 @@ def _count(
         missing=_missing(question),
     )
     return sides, profile, found
+
+
+def _effects(
+    question: _Question, profile: Profile, segments: Segments | None, cluster: str | None
+) -> dict[str, Floats]:
+    """Return the design effects of the current rows; none where rows are independent."""
+    known = question.current.columns()
+    if cluster is None or (cluster == TRACE and TRACE not in known):
+        return {}
+    if cluster not in known:
+        guess = nearest(cluster, known)
+        raise SchemaError(
+            f"unknown column {cluster!r} for --cluster",
+            hint=f"did you mean {guess}?" if guess else f"columns: {', '.join(list(known)[:8])}",
+        )
+    return design_effects(
+        profile,
+        question.current,
+        question.where,
+        question.windows,
+        cluster=cluster,
+        segments=segments,
+        mix=mix_name(question.by),
+    )
 
 
 def _missing(question: _Question) -> str:

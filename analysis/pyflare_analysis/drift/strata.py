@@ -37,10 +37,12 @@ if TYPE_CHECKING:
     from pyflare_storage.source import Source
 
 __all__ = [
+    "SEGMENT",
     "SHARES",
     "Floats",
     "Grouped",
     "Ints",
+    "KeyedRows",
     "Segments",
     "aligned",
     "count_grouped",
@@ -58,7 +60,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _HOUR = "hour of the week"
-_SEGMENT = "number of the segment"
+SEGMENT = "number of the segment"
+"""Name of the key that tells the segment of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +103,8 @@ class Segments:
             {name: key_text(value) for name, value in zip(names, row, strict=True)}
             for row in chosen.rows()
         )
-        table = chosen.with_columns(pl.all().cast(pl.String)).with_row_index(_SEGMENT)
-        return cls(tuple(keys), labels, table.with_columns(pl.col(_SEGMENT).cast(pl.Int64)))
+        table = chosen.with_columns(pl.all().cast(pl.String)).with_row_index(SEGMENT)
+        return cls(tuple(keys), labels, table.with_columns(pl.col(SEGMENT).cast(pl.Int64)))
 
     def numbers(self, frame: pl.DataFrame, types: Mapping[str, str]) -> pl.Series:
         """Return the number of each row's segment, that of the others where it is none."""
@@ -112,7 +115,7 @@ class Segments:
             for key, name in zip(self.keys, own, strict=True)
         )
         joined = keys.join(self.table, on=own, how="left", nulls_equal=True, maintain_order="left")
-        return joined[_SEGMENT].fill_null(len(self.labels))
+        return joined[SEGMENT].fill_null(len(self.labels))
 
     def columns(self) -> list[str]:
         """Return the columns that the keys are read from."""
@@ -123,13 +126,23 @@ class Segments:
         return found
 
 
-class _KeyedRows:
-    """Rows with the hour of the week and the number of the segment as two more columns."""
+class KeyedRows:
+    """Rows with the hour of the week and the number of the segment as two more columns.
 
-    def __init__(self, rows: Rows, windows: Windows, segments: Segments | None) -> None:
+    Args:
+        rows: the rows.
+        windows: whose hours.
+        segments: the segments; None without.
+        most: so many rows at most; all when None.
+    """
+
+    def __init__(
+        self, rows: Rows, windows: Windows, segments: Segments | None, most: int | None = None
+    ) -> None:
         self._rows = rows
         self._windows = windows
         self._segments = segments
+        self._most = most
 
     @property
     def url(self) -> str:
@@ -138,7 +151,7 @@ class _KeyedRows:
 
     def columns(self) -> Mapping[str, str]:
         """Return the logical type of each column."""
-        return {**self._rows.columns(), _HOUR: "int64", _SEGMENT: "int64"}
+        return {**self._rows.columns(), _HOUR: "int64", SEGMENT: "int64"}
 
     def scan(
         self,
@@ -149,18 +162,19 @@ class _KeyedRows:
     ) -> Iterator[pl.DataFrame]:
         """Yield rows in batches of bounded size."""
         types = self._rows.columns()
+        limit = self._most if limit is None else limit
         wanted = list(self.columns() if columns is None else columns)
         needed = [name for name in wanted if name in types]
         if _HOUR in wanted:
             needed.append(self._windows.column)
-        if _SEGMENT in wanted and self._segments is not None:
+        if SEGMENT in wanted and self._segments is not None:
             needed += self._segments.columns()
         for frame in self._rows.scan(list(dict.fromkeys(needed)), where, limit=limit):
             more: list[pl.Expr | pl.Series] = []
             if _HOUR in wanted:
                 more.append(self._windows.hour_of_week().alias(_HOUR))
-            if _SEGMENT in wanted and self._segments is not None:
-                more.append(self._segments.numbers(frame, types).alias(_SEGMENT))
+            if SEGMENT in wanted and self._segments is not None:
+                more.append(self._segments.numbers(frame, types).alias(SEGMENT))
             yield frame.with_columns(more).select(wanted)
 
 
@@ -201,8 +215,8 @@ def count_grouped(
     key = windows.key
     by: list[Key] = [key] if by_window else []
     by += [_HOUR] if by_hour else []
-    by += [_SEGMENT] if segments is not None else []
-    counts = count_rows(profile, _KeyedRows(rows, windows, segments), where=where, by=by)
+    by += [SEGMENT] if segments is not None else []
+    counts = count_rows(profile, KeyedRows(rows, windows, segments), where=where, by=by)
     number = len(counts.rows)
 
     def whole(name: str) -> Ints:
@@ -215,7 +229,7 @@ def count_grouped(
         if key.name in counts.keys.columns
         else pl.Series([None] * number, dtype=pl.Datetime("ns", "UTC"))
     )
-    return Grouped(counts, starts, whole(_HOUR), whole(_SEGMENT))
+    return Grouped(counts, starts, whole(_HOUR), whole(SEGMENT))
 
 
 def aligned(grouped: Grouped, current: Grouped) -> Grouped:

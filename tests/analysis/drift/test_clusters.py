@@ -1,0 +1,79 @@
+"""Design effects: what dependent rows are worth, and that the report takes it into account."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pyflare_analysis.drift.clusters import design_effect
+from pyflare_analysis.drift.report import drift_report
+from pyflare_analysis.drift.windows import Windows
+from tests.analysis.drift.report_tables import events, opened
+
+SHARES = [0.4, 0.3, 0.2, 0.1]
+
+
+def _one_each(rng: np.random.Generator, rows: int) -> np.ndarray:
+    return rng.multinomial(1, SHARES, rows).astype(float)
+
+
+def test_independent_rows_are_worth_themselves() -> None:
+    """By hand: clusters of one row give sum_b (1 - p_b) / (B - 1) = 1, whatever the shares."""
+    rng = np.random.default_rng(1)
+
+    assert design_effect(_one_each(rng, 5000)) == pytest.approx(1.0, abs=1e-12)
+    mixed = _one_each(rng, 6000).reshape(2000, 3, 4).sum(axis=1)
+    assert design_effect(mixed) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("times", [2, 5])
+def test_a_row_told_k_times_is_worth_one(times: int) -> None:
+    """The effective number is the number of different rows."""
+    rows = _one_each(np.random.default_rng(1), 2000) * times
+
+    assert design_effect(rows) == pytest.approx(times, rel=1e-9)
+
+
+def test_rare_bins_count_together_and_one_bin_is_nothing() -> None:
+    """Forty bins of one cluster of ten rows each decide nothing by themselves."""
+    counts = np.zeros((1040, 42))
+    counts[:600, 0] = counts[600:1000, 1] = 1
+    counts[1000 + np.arange(40), 2 + np.arange(40)] = 10
+
+    assert design_effect(counts) == pytest.approx(1.0 + 9 * (1 - 400 / 1400) / 2, rel=0.01)
+    assert design_effect(np.ones((10, 1))) == 1.0
+
+
+def test_calls_of_one_trace_are_no_evidence_of_their_own(tmp_path: Path) -> None:
+    """Each event is told eight times: p-values are those of one telling, and stay level.
+
+    Taken for independent, unchanged traffic is called drift in many windows.
+    """
+    frame = events(240, 12, seed=3).with_row_index("trace_id")
+    frame = frame.with_columns(pl.col("trace_id").cast(pl.String))
+    told = pl.concat([frame] * 8).sort("time")
+    source = opened(told, tmp_path / "a.parquet")
+    windows = Windows("6h", "time")
+
+    naive = drift_report(source, windows=windows, columns=["size", "kind"], cluster=None)
+    known = drift_report(source, windows=windows, columns=["size", "kind"])
+
+    small = [cell.p_value <= 0.05 for cell in known.cells() if cell.p_value is not None]
+    assert len([cell for cell in naive.cells() if cell.is_drift]) > 10
+    assert known.figures()["drift_cells"] == 0
+    assert sum(small) <= 0.15 * len(small)
+
+
+def test_any_column_may_tell_what_belongs_together(tmp_path: Path) -> None:
+    """A user who sends the same thing again and again is one user."""
+    frame = events(240, 12, seed=3).with_columns(user=pl.int_range(pl.len()).cast(pl.String))
+    source = opened(pl.concat([frame] * 8).sort("time"), tmp_path / "a.parquet")
+
+    heat = drift_report(
+        source, windows=Windows("6h", "time"), columns=["size", "kind"], cluster="user"
+    )
+
+    assert heat.figures()["drift_cells"] == 0
