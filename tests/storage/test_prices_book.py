@@ -231,6 +231,16 @@ def test_a_context_without_a_listed_price_is_approximate(book: PriceBook) -> Non
     assert (cost, status) == (12_500_000, "approximate")
 
 
+def test_a_host_without_prices_for_batches_is_approximate(book: PriceBook) -> None:
+    """Azure's list takes models from OpenAI's, but OpenAI's batch price is not Azure's."""
+    assert priced(book, "gpt-4.1", provider="azure")[1] == "priced"
+    assert priced(book, "gpt-4.1", provider="azure", tier="default")[1] == "priced"
+    assert priced(book, "gpt-4.1", provider="azure", batch=True) == (
+        priced(book, "gpt-4.1", provider="azure")[0],
+        "approximate",
+    )
+
+
 def test_statuses_tell_apart_why_there_is_no_cost(book: PriceBook) -> None:
     """Not billable, without usage, unpriced, an impossible count, and a missing half."""
     n = 7

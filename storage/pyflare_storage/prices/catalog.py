@@ -163,7 +163,9 @@ class Catalog:
         for start in starts:
             moment = midnight + start
             price = listing.model.get_prices(moment, usable)
-            unmet = bool(context) and not _variant_applies(listing.model, moment, usable)
+            unmet = any(value != "default" for value in context.values()) and not (
+                listing.has_own_variants and _variant_applies(listing.model, moment, context)
+            )
             cards.append(self._card(listing, price, approximate=approximate or unmet))
         starts_ns = tuple(start // timedelta(microseconds=1) * 1000 for start in starts)
         return DayPrices(starts_ns, tuple(cards))
