@@ -261,7 +261,7 @@ def test_lower_is_worse_where_it_is_asked_for(tmp_path: Path) -> None:
     """With --worse lower the slice with fewer is listed, and none with more."""
     from dataclasses import replace
 
-    frame = planted(planted(table(), 0.0, a="a1"), 0.3, b="b1", c="c1")
+    frame = planted(planted(table(), 0.3, b="b1", c="c1"), 0.0, a="a1")
     frame.write_parquet(tmp_path / "t.parquet")
     with open_source(tmp_path / "t.parquet") as source:
         metric = replace(outcome_metric(source, "bad"), worse="lower")
