@@ -252,7 +252,7 @@ def test_a_script_ends_quickly_without_a_collector() -> None:
 
 
 def test_grpc_and_forks() -> None:
-    """Over gRPC, workers that are forked before the first span deliver."""
+    """Over gRPC, workers that are forked after the master has sent spans deliver too."""
     pytest.importorskip("grpc")
     from tests.sdk.grpc_collector import GrpcCollector
 
@@ -261,6 +261,9 @@ def test_grpc_and_forks() -> None:
         import os, sys
         import pyflare
         pyflare.init("test", "http://127.0.0.1:{collector.port}")
+        with pyflare.span("early 0"):
+            pass
+        assert pyflare.flush()
         children = []
         for worker in range(2):
             child = os.fork()
@@ -285,5 +288,5 @@ def test_grpc_and_forks() -> None:
         )
         assert done.returncode == 0, done.stderr
         assert sorted(name.split()[0] for name in collector.names) == (
-            ["master"] + ["worker0"] * 10 + ["worker1"] * 10
+            ["early", "master"] + ["worker0"] * 10 + ["worker1"] * 10
         )
