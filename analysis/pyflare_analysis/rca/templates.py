@@ -50,6 +50,7 @@ __all__ = ["FREE_TEXT", "VERSION", "TemplateOptions", "find_templates", "templat
 VERSION = 1
 """Version of the rules; part of every cluster's id."""
 
+_MARKS = "\"'`()[]{},;:.!?"
 _VALUES_IN_A_ROW = re.compile(r"<(?:\*|\.\.\.)>(?:[ ,;|]+<(?:\*|\.\.\.)>)+")
 
 
@@ -201,7 +202,7 @@ class _Positions:
         if len(different) > limit:
             return True
         if self.masked[different].any():
-            return bool(self.masked[different].all()) or self._fits_masked(different)
+            return self._fits_masked(different)
         if not position:
             return False
         named = self.noun[matrix[:, position - 1]].all() and not self.function[different].any()
@@ -240,15 +241,17 @@ class _Positions:
         return behind_noun or bool(look)
 
     def _fits_masked(self, different: NDArray[np.int64]) -> bool:
-        """Return whether the plain words could stand where a masked one does: `()`, `(<*>)`."""
-        words = [self.words[word] for word in different]
-        plain = [word for word in words if WILDCARD not in word]
+        """Return whether all words could be a masked one's: `()` and `(<*>)`, not `x=<*>`, `y=<*>`.
+
+        Marks around a word do not count.
+        """
+        words = [self.words[word].strip(_MARKS) for word in different]
         for word in words:
             head, found, rest = word.partition(WILDCARD)
             tail = rest.rpartition(WILDCARD)[2]
-            if found and all(p.startswith(head) and p.endswith(tail) for p in plain):
+            if found and all(other.startswith(head) and other.endswith(tail) for other in words):
                 return True
-        return False
+        return FREE_TEXT in words
 
     def _word(self, different: NDArray[np.int64]) -> str:
         """Return one word of the template: what the words at a position share around a value."""
