@@ -6,6 +6,7 @@ import codecs
 import gzip
 import netrc  # noqa: F401 - see _PRELOADED
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from time import time
 from urllib.parse import urlsplit
 
@@ -85,9 +86,8 @@ class HttpSender:
             allow_redirects=False,
             stream=True,
         ) as answer:
-            text = answer.raw.read(_MAX_ANSWER_BYTES, decode_content=True)
             if 200 <= answer.status_code < 300:
-                return Outcome("sent", rejected=_rejected(text))
+                return Outcome("sent", rejected=_rejected(answer))
             reason = f"HTTP {answer.status_code} {answer.reason}".rstrip()
             if answer.status_code in _AGAIN:
                 return Outcome("again", reason, _retry_after(answer.headers.get("retry-after")))
@@ -106,12 +106,14 @@ class HttpSender:
         return session
 
 
-def _rejected(body: bytes) -> int:
+def _rejected(answer: requests.Response) -> int:
+    """Return how many spans of a request that was taken were not."""
     try:
-        answer = ExportTraceServiceResponse.FromString(body)
+        body = answer.raw.read(_MAX_ANSWER_BYTES, decode_content=True)
+        told = ExportTraceServiceResponse.FromString(body)
     except Exception:  # noqa: BLE001 - an answer that cannot be read says nothing of rejections
         return 0
-    return int(answer.partial_success.rejected_spans)
+    return int(told.partial_success.rejected_spans)
 
 
 def _retry_after(text: str | None) -> float | None:
@@ -119,9 +121,11 @@ def _retry_after(text: str | None) -> float | None:
     if not text:
         return None
     try:
-        return max(float(text), 0.0)
+        seconds = float(text)
     except ValueError:
         pass
+    else:
+        return max(seconds, 0.0) if isfinite(seconds) else None
     try:
         return max(parsedate_to_datetime(text).timestamp() - time(), 0.0)
     except (TypeError, ValueError):
