@@ -4,9 +4,10 @@ For each episode of errors, latency or scores, within its slice: the population 
 of each window of time against the time before the episode, for token counts and for the mix of
 models, features, prompts and so on. A link is told when the whole episode drifted
 (PSI less its expectation under no change at least 0.1, and significant), and when PSI and the
-metric rise and fall together over the windows: Spearman's correlation at least 0.5, and higher
+metric rise and fall together over the windows: Pearson's correlation at least 0.5, and higher
 than for nearly all circular shifts of one series against the other, which keeps the
-autocorrelation of both. That two things move together does not say that one causes the other.
+autocorrelation of both. (Of two series that step at one time ranks see mostly the noise before and
+after the step.) That two things move together does not say that one causes the other.
 
 PSI = sum (q_i - p_i) ln(q_i / p_i), with half a count added to each bin; under no change it is
 (1/n + 1/m) chi-square with B - 1 degrees of freedom (Yurdakul and Naranjo 2020, J. Risk Model
@@ -55,7 +56,7 @@ class DriftLink:
     p_value: float
     """Of the drift."""
     correlation: float
-    """Spearman's, of PSI and metric over the windows."""
+    """Pearson's, of PSI and metric over the windows."""
     p_shift: float
     """Share of circular shifts that correlate at least as much; at least one in the windows."""
     windows: int
@@ -185,21 +186,18 @@ def stability(reference: Floats, current: Floats) -> tuple[float, float]:
 
 
 def correlation(first: Sequence[float] | Floats, second: Floats) -> tuple[float, float]:
-    """Return Spearman's correlation, and the share of circular shifts with at least as much.
+    """Return Pearson's correlation, and the share of circular shifts with at least as much.
 
     Args:
         first: (W,) scores, NaN where unknown.
         second: (W,) the metric, NaN where unknown.
     """
-    from scipy.stats import rankdata
-
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     known = np.isfinite(x) & np.isfinite(y)
     x, y = x[known], y[known]
     if len(x) < 8 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0, 1.0
-    a, b = rankdata(x), rankdata(y)
-    a, b = (a - a.mean()) / a.std(), (b - b.mean()) / b.std()
+    a, b = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
     shifted = np.array([float((np.roll(a, k) * b).mean()) for k in range(len(a))])
     return float(shifted[0]), float((shifted >= shifted[0] - 1e-12).mean())
 
