@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from math import isfinite
 from time import time_ns
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -32,6 +34,7 @@ __all__ = ["LLMSpan", "SpanContextManager", "current_span", "llm_span", "span"]
 
 _S = TypeVar("_S", bound=Span)
 _OFF = CaptureConfig(enabled=False)
+_MOST_DOCUMENTS = 100
 
 
 class LLMSpan(Span):
@@ -164,6 +167,21 @@ class LLMSpan(Span):
     def set_output(self, content: object) -> None:
         """Keep what the model answered, as configured by `capture`."""
         self._set_messages(keys.OUTPUT_MESSAGES, content, "assistant")
+
+    def set_documents(self, documents: Sequence[object], *, query: str | None = None) -> None:
+        """Keep what a retriever found, as configured by `capture`; `pyflare eval rag` reads it.
+
+        Args:
+            documents: texts, or mappings with any of `id`, `content` and `score`; the
+                first hundred are kept.
+            query: what was looked for.
+        """
+        if not self._capture.enabled or not self._span.is_recording():
+            return
+        found = [_document(document, self._capture) for document in documents[:_MOST_DOCUMENTS]]
+        self._span.set_attribute(keys.RETRIEVAL_DOCUMENTS, json.dumps(found, ensure_ascii=False))
+        if query is not None:
+            self._span.set_attribute(keys.RETRIEVAL_QUERY, self._capture.text(query))
 
     def _set_messages(self, key: str, content: object, role: str) -> None:
         if not self._capture.enabled or not self._span.is_recording():
@@ -331,6 +349,22 @@ def _count(given: object) -> int | None:
         return None if given is None else int(given)  # type: ignore[call-overload]  # that is tried
     except (TypeError, ValueError):
         return None
+
+
+def _document(document: object, capture: CaptureConfig) -> dict[str, Any]:
+    """Return a document as the GenAI conventions have it, its content beside."""
+    if not isinstance(document, Mapping):
+        return {"content": capture.text(document)}
+    found: dict[str, Any] = {}
+    if document.get("id") is not None:
+        found["id"] = str(document["id"])
+    if document.get("content") is not None:
+        found["content"] = capture.text(document["content"])
+    with suppress(KeyError, TypeError, ValueError):
+        score = float(document["score"])
+        if isfinite(score):
+            found["score"] = score
+    return found
 
 
 def _messages(content: object, role: str, capture: CaptureConfig) -> list[tuple[str, str]]:

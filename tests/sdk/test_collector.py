@@ -32,6 +32,14 @@ async def stream(question: str) -> AsyncIterator[str]:
     pyflare.current_span().set_usage(input_tokens=10, output_tokens=5)
 
 
+@pyflare.trace(inference_type=pyflare.InferenceType.RETRIEVER)
+def search(query: str) -> list[dict[str, Any]]:
+    """Find documents."""
+    found = [{"id": 7, "content": "Paris is in France.", "score": 0.9}, {"content": "Nice too."}]
+    pyflare.current_span().set_documents([*found, "Lyon"], query=query)
+    return found
+
+
 @pyflare.trace("answer", inference_type="agent")
 async def agent(question: str) -> str:
     """Ask a model, use a tool, and stream."""
@@ -45,6 +53,7 @@ async def agent(question: str) -> str:
         )
         call.set_output("Look it up.")
     look_up("Paris")
+    search("cities")
     return "".join([word async for word in stream("Clear skies")])
 
 
@@ -87,6 +96,7 @@ def test_span_record() -> None:
 
     assert {name: span["span_type"] for name, span in found.items()} == {
         "answer": "agent", "plan": "llm", "look_up": "tool", "stream": "llm", "fails": "llm",
+        "search": "retriever",
     }  # fmt: skip
     for span in found.values():
         assert span["service_name"] == "shop"
@@ -113,6 +123,13 @@ def test_span_record() -> None:
     assert tool["output"] == '{"city": "Paris", "sky": "clear"}'
     assert found["answer"]["agent_name"] == "answer"
     assert found["answer"]["cost_status"] == "not_billable"
+    searched = found["search"]
+    assert searched["retrieval_query"] == "cities"
+    assert searched["retrieval_documents"] == [
+        {"id": "7", "content": "Paris is in France.", "score": 0.9},
+        {"id": None, "content": "Nice too.", "score": None},
+        {"id": None, "content": "Lyon", "score": None},
+    ]
     failed = found["fails"]
     assert (failed["status_code"], failed["error_type"]) == ("error", "TimeoutError")
     assert failed["error_message"] == "no answer in 10 s"

@@ -117,6 +117,19 @@ def test_async_blocks(recorded: Recorded) -> None:
         assert 0.01 <= first < 5
 
 
+def test_documents(recorded: Recorded) -> None:
+    """What a retriever found: ids as text, finite scores, the first hundred."""
+    with pyflare.span("search"):
+        odd = [{"id": 1, "score": float("nan")}, {"content": None, "score": "high"}, "text"]
+        pyflare.current_span().set_documents(odd * 50, query="q")
+
+    attributes: Any = recorded.one().attributes
+    documents = json.loads(attributes["gen_ai.retrieval.documents"])
+    assert documents[:3] == [{"id": "1"}, {}, {"content": "text"}]
+    assert len(documents) == 100
+    assert attributes["gen_ai.retrieval.query.text"] == "q"
+
+
 def test_current_span(recorded: Recorded) -> None:
     """Inside a traced function its span can be told what the call used."""
 
