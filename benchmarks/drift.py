@@ -26,6 +26,8 @@ import numpy as np
 import polars as pl
 
 RESULTS = Path(__file__).parent / "results"
+LARGE = "the long files"
+VALUES = {"psi", "js"}
 
 COMMON = """
 import json, resource, sys
@@ -70,6 +72,8 @@ report()
 """
 
 PYFLARE = """
+import os
+os.environ.setdefault("POLARS_MAX_CONCURRENT_SCANS", "1")  # as the command does
 from pyflare_analysis.drift.columns import feature_named
 from pyflare_analysis.drift.counts import count_rows
 from pyflare_analysis.drift.profile import fit_profile
@@ -168,9 +172,9 @@ def run(python: str, code: str, *paths: str) -> dict:
     return json.loads(result.stdout.strip().splitlines()[-1])
 
 
-def contenders(peers: Path | None) -> dict[str, tuple[str, str]]:
+def contenders(arguments: argparse.Namespace) -> dict[str, tuple[str, str]]:
     """Return interpreter and code of each contender that is installed."""
-    mine = sys.executable
+    mine, peers = sys.executable, arguments.peers
     found = {
         "reading alone (Polars, a maximum a column)": (mine, READ),
         "bare Polars pass (quantiles, counts, group by)": (mine, BARE),
@@ -190,28 +194,34 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--large", type=int, default=0, help="rows of the long run a side")
     parser.add_argument("--peers", type=Path)
+    parser.add_argument("--cache", type=Path, help="keep what was measured here and go on")
     parser.add_argument("--no-write", action="store_true")
     arguments = parser.parse_args()
+    cache = arguments.cache
+    found = json.loads(cache.read_text()) if cache is not None and cache.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         ref, cur = Path(folder, "ref.parquet"), Path(folder, "cur.parquet")
         table(ref, arguments.rows, 1)
         table(cur, arguments.rows, 2)
-        found = {}
-        for name, (python, code) in contenders(arguments.peers).items():
-            found[name] = run(python, code, str(ref), str(cur))
-            print(
-                name, {k: v for k, v in found[name].items() if k not in {"psi", "js"}}, flush=True
-            )
-        long = large(Path(folder), arguments) if arguments.large else {}
+        work = {name: (*rest, str(ref), str(cur)) for name, rest in contenders(arguments).items()}
+        if arguments.large:
+            sides = large(Path(folder), arguments.large // arguments.rows)
+            work[LARGE] = (sys.executable, PYFLARE, *sides)
+        for name, words in work.items():
+            if not found.get(name):
+                found[name] = run(*words)
+                print(name, {k: v for k, v in found[name].items() if k not in VALUES}, flush=True)
+                if cache is not None:
+                    cache.write_text(json.dumps(found))
+    long = found.pop(LARGE, {})
     text = document(found, long, arguments)
     print(text)
     if not arguments.no_write:
         (RESULTS / "drift.md").write_text(text)
 
 
-def large(folder: Path, arguments: argparse.Namespace) -> dict:
-    """Run PSI over one file, given many times by links."""
-    times = arguments.large // arguments.rows
+def large(folder: Path, times: int) -> list[str]:
+    """Make a long set of files of each side out of links to one file."""
     sides = []
     for name in ("ref", "cur"):
         side = folder / f"large-{name}"
@@ -219,9 +229,7 @@ def large(folder: Path, arguments: argparse.Namespace) -> dict:
         for i in range(times):
             (side / f"part-{i:04d}.parquet").hardlink_to(folder / f"{name}.parquet")
         sides.append(str(side))
-    found = run(sys.executable, PYFLARE, *sides)
-    print("large", {k: v for k, v in found.items() if k != "psi"}, flush=True)
-    return found
+    return sides
 
 
 def document(found: dict[str, dict], long: dict, arguments: argparse.Namespace) -> str:
@@ -230,9 +238,9 @@ def document(found: dict[str, dict], long: dict, arguments: argparse.Namespace) 
     head = f"""# What PSI costs
 
 {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {platform.machine()}, Python \
-{platform.python_version()}; `python benchmarks/drift.py`. 10 columns (6 of numbers, 4 of text, one \
-of them 100,000 ids) x {arguments.rows:,} rows a side, from Parquet; peers have the data in memory \
-before the clock starts. Read the ratios: the machine is shared.
+{platform.python_version()}; `python benchmarks/drift.py`. 10 columns (6 of numbers, 4 of text, \
+one of them 100,000 ids) x {arguments.rows:,} rows a side, from Parquet; peers have the data in \
+memory before the clock starts. Read the ratios: the machine is shared.
 """
     lines = [
         head,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -170,10 +171,14 @@ class Sides:
 def open_side(run: Run, url: str | None, source: SourceOptions) -> Source:
     """Open one side: the address, else the source in effect.
 
+    Files are read one after the other, so that a folder of a thousand takes no more memory
+    than a folder of one: Polars reads several ahead unless it is told.
+
     Raises:
         NotFoundError: there is nothing at that place.
         SourceUnavailableError: the server or object store does not answer.
     """
+    os.environ.setdefault("POLARS_MAX_CONCURRENT_SCANS", "1")
     from pyflare_storage.source import open_source
 
     if url is None:
