@@ -38,7 +38,7 @@ from pyflare.settings import DeliverySettings
 __all__ = ["Pipeline"]
 
 _FIRST_WAIT_SECONDS = 0.5
-_LONGEST_WAIT_SECONDS = 15.0
+_LONGEST_WAIT_SECONDS = 5.0
 _LONGEST_ASKED_SECONDS = 60.0  # of what a collector may ask for
 
 
