@@ -291,13 +291,16 @@ def main() -> None:
     parser.add_argument(
         "--peer-venv", type=Path, default=Path(tempfile.gettempdir()) / "pyflare-drain3"
     )
+    parser.add_argument(
+        "--memory-rows", type=int, nargs="*", default=[1_000_000, 5_000_000], metavar="N"
+    )
     options = parser.parse_args()
     if options.rows:
         print(memory_line(options.rows))
         return
     inside_peer_environment(options.peer_venv)
     memory = []
-    for rows in (1_000_000, 5_000_000):
+    for rows in options.memory_rows:
         command = [sys.executable, *sys.argv, "--rows", str(rows)]
         line = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         memory.append(f"- {line.strip()}")
