@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
 from pyflare_storage.alerts import AlertStore, NewAlert, Severity
+from pyflare_storage.dataset import DataDirectory
+from pyflare_storage.drift_results import read_drift_results
 from tests.cli.conftest import Pyflare
 
 NOW = 1_795_000_000_000_000_000
@@ -123,3 +127,28 @@ def test_webhooks_are_a_masked_setting(pyflare: Pyflare, tmp_path: Path) -> None
             assert result.code == 2, text
             assert "alerts.webhooks" in result.err
             assert "key'" not in result.err
+
+
+def test_drift_psi_and_mmd_raise_them_too(pyflare: Pyflare, tmp_path: Path) -> None:
+    """Each keeps its verdicts under drift/ and raises one alert for what drifts."""
+    rng = np.random.default_rng(0)
+    for name, shift in (("ref", 0.0), ("cur", 2.0)):
+        vectors = rng.normal(shift, 1, (80, 4))
+        frame = pl.DataFrame({"size": rng.normal(shift, 1, 80), "embedding": vectors})
+        frame.write_parquet(tmp_path / f"{name}.parquet")
+    sides = ("--ref", tmp_path / "ref.parquet", "--cur", tmp_path / "cur.parquet")
+
+    psi = pyflare("drift", "psi", *sides, "--column", "size", "--data", "kept")
+    mmd = pyflare("drift", "mmd", *sides, "--seed", "1", "--data", "kept")
+
+    assert (psi.code, mmd.code) == (0, 0), psi.err + mmd.err
+    alerts = pyflare("alerts", "list", "--data", "kept").json()["alerts"]
+    assert [alert["subject"] for alert in alerts] == ["embedding", "size"]
+    assert [alert["details"]["command"] for alert in alerts] == ["mmd", "psi"]
+    stored = read_drift_results(DataDirectory("kept"))
+    assert stored.select("command", "column", "verdict").rows() == [
+        ("psi", "size", "drift"),
+        ("mmd", "embedding", "drift"),
+    ]
+    assert stored["psi"][0] == pytest.approx(psi.json()["columns"][0]["psi_smoothed"])
+    assert stored["mmd2"][1] == pytest.approx(mmd.json()["mmd2"])
