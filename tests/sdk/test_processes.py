@@ -244,7 +244,7 @@ def test_a_script_ends_quickly_without_a_collector() -> None:
         spans("lost", 3)
         began = time.monotonic()
         pyflare.shutdown()
-        print(time.monotonic() - began < 2, pyflare.stats().lost_at_shutdown)
+        print(time.monotonic() - began < 4.5, pyflare.stats().lost_at_shutdown)
         """,
     )
     assert printed.split() == ["True", "3"]
