@@ -102,14 +102,16 @@ class Pooled:
         rng = np.random.default_rng(seed)
         n, m = len(reference), len(current)
         order = rng.permutation(n + m)
-        mean = (reference.sum(0, dtype=np.float64) + current.sum(0, dtype=np.float64)) / (n + m)
+        # By products, which are quicker than sums; any point near the mean would do.
+        shares = [np.full(len(side), 1 / (n + m), side.dtype) for side in (reference, current)]
+        mean = np.asarray(shares[0] @ reference + shares[1] @ current, np.float32)
         rows = np.empty((n + m, reference.shape[1]), dtype)
         place = np.empty(n + m, np.intp)
         place[order] = np.arange(n + m)
         for side, to in ((reference, place[:n]), (current, place[n:])):
             # In the precision of the vectors: less of it would cancel, far from zero, what
-            # tells them apart. The rounding of the mean is the same for all rows.
-            rows[to] = side - mean.astype(side.dtype)
+            # tells them apart.
+            rows[to] = side - mean
         members = np.empty((n + m, permutations + 1), np.float32)
         members[:, 0] = order < n
         labels = np.tile((np.arange(n + m) < n).astype(np.float32), (permutations, 1))
