@@ -17,7 +17,15 @@ from collections.abc import Sequence
 from pyflare_cli.text import printable
 from pyflare_proto.errors import ExitCode, PyFlareError, nearest, outcome_of
 
-__all__ = ["configure", "debugging", "install_log_handler", "note", "progress_line", "report"]
+__all__ = [
+    "EXTRAS",
+    "configure",
+    "debugging",
+    "install_log_handler",
+    "note",
+    "progress_line",
+    "report",
+]
 
 DISTRIBUTION = "pyflare-suite"
 LONGEST_DEFECT = 300
@@ -81,6 +89,17 @@ def install_log_handler() -> None:
     root.propagate = False
 
 
+EXTRAS = {
+    **dict.fromkeys(("typer", "rich", "yaml", "platformdirs"), "cli"),
+    **dict.fromkeys(("polars", "pyarrow", "numpy", "genai_prices"), "storage"),
+    **dict.fromkeys(("numba", "grpc", "google", "aiohttp", "orjson"), "collector"),
+    "scipy": "analysis",
+    "clickhouse_connect": "clickhouse",
+    "chdb": "chdb",
+}
+"""The extra that brings a package, by the name it is imported by."""
+
+
 def report(error: BaseException) -> ExitCode:
     """Write what went wrong to stderr and return the exit code.
 
@@ -103,10 +122,12 @@ def report(error: BaseException) -> ExitCode:
     elif _is_parser_error(error):
         _failure(*_parser_message(error))
         return ExitCode.USAGE
-    elif isinstance(error, ModuleNotFoundError) and _missing_package(error):
+    elif isinstance(error, ModuleNotFoundError) and (package := _missing_package(error)):
+        extra = EXTRAS.get(package)
+        part = f" for every command, '{DISTRIBUTION}[{extra}]' for this package" if extra else ""
         _failure(
-            f"this command needs '{_missing_package(error)}', which is not installed",
-            f"pip install '{DISTRIBUTION}[all]'",
+            f"this command needs '{package}', which is not installed",
+            f"pip install '{DISTRIBUTION}[all]'{part}",
         )
         return ExitCode.USAGE
     what = f"{type(error).__name__}: {error}"

@@ -2,10 +2,15 @@
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from pyflare_cli.app import COMMANDS
+from pyflare_cli.diagnostics import EXTRAS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 HEAVY = (
     "polars numpy scipy pandas pyarrow numba grpc aiohttp textual pydantic pydantic_core rich "
@@ -76,6 +81,7 @@ sys.exit(pyflare_cli.run(['--help']))
     assert result.stdout == ""
     assert "typer" in result.stderr
     assert "hint: pip install 'pyflare-suite[all]'" in result.stderr
+    assert "'pyflare-suite[cli]'" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -89,3 +95,20 @@ def test_the_module_runs_like_the_script() -> None:
     )
 
     assert result.stdout.startswith("pyflare ")
+
+
+def test_every_package_of_the_extras_is_known() -> None:
+    """What a command may miss is in the extra that the hint names."""
+    named = {
+        "yaml": "pyyaml",
+        "grpc": "grpcio",
+        "google": "protobuf",
+        "genai_prices": "genai-prices",
+        "clickhouse_connect": "clickhouse-connect",
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+
+    for package, extra in EXTRAS.items():
+        name = named.get(package, package)
+        assert any(line.startswith(f"{name}>=") for line in extras[extra]), package
