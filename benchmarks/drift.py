@@ -35,7 +35,9 @@ def used():
     r = resource.getrusage(resource.RUSAGE_SELF)
     return r.ru_utime + r.ru_stime
 def report(**more):
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # ru_maxrss would begin with what the parent held when it forked.
+    lines = open("/proc/self/status").read().splitlines()
+    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
     print(json.dumps({"cpu_s": used() - started, "total_cpu_s": used(), "peak_mb": peak, **more}))
 ref, cur = sys.argv[1:3]
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import polars as pl
 
 from pyflare_analysis.drift.rows import Batch, Rows, read_features
 from pyflare_analysis.drift.sketch import CategorySketch
-from pyflare_analysis.drift.summary import FEATURES_A_PASS
+from pyflare_analysis.drift.summary import passes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -260,12 +259,10 @@ def count_rows(
         ExpressionError: an unknown column in `where` or `by`.
     """
     names = list(profile.columns)
-    # With keys one pass numbers the groups; without, fewer columns a pass hold less memory.
-    passes = 1 if by else max(1, math.ceil(len(names) / FEATURES_A_PASS))
-    size = max(1, math.ceil(len(names) / passes))
     parts = []
-    for start in range(0, max(len(names), 1), size):
-        columns = {name: profile.columns[name] for name in names[start : start + size]}
+    # With keys it is one pass, in which the groups are numbered.
+    for group in [names] if by else passes(names, rows):
+        columns = {name: profile.columns[name] for name in group}
         counter = RowCounter(replace(profile, columns=columns), by, weighted=weighted)
         counter.add(rows, where)
         parts.append(counter.counts())

@@ -21,10 +21,25 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["FEATURES_A_PASS", "Categories", "Numbers", "Summarizer", "Summary", "summarize_rows"]
+__all__ = ["Categories", "Numbers", "Summarizer", "Summary", "passes", "summarize_rows"]
 
-FEATURES_A_PASS = 8
-"""More would hold too many values at once; reading other columns again costs little."""
+_FEATURES_A_PASS = 3
+_FEATURES_A_PASS_OF_TEXT_FILES = 16
+_TEXT_FILES = (".csv", ".tsv", ".jsonl", ".ndjson")
+
+
+def passes(names: Sequence[str], rows: Rows) -> list[list[str]]:
+    """Return features in the groups that are read in one pass, evenly filled.
+
+    A reader holds some row groups of all columns that it reads, so few columns at a time keep the
+    memory small. Reading other columns of Parquet again costs little; text files are parsed
+    as a whole each time, and so get more columns a pass.
+    """
+    text = any(ending in rows.url for ending in _TEXT_FILES)
+    most = _FEATURES_A_PASS_OF_TEXT_FILES if text else _FEATURES_A_PASS
+    number = max(1, math.ceil(len(names) / most))
+    size = max(1, math.ceil(len(names) / number))
+    return [list(names[i : i + size]) for i in range(0, max(len(names), 1), size)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +190,7 @@ def summarize_rows(
     where: Expr | None = None,
     weighted: bool = True,
 ) -> Summary:
-    """Summarise rows in bounded memory, eight features a pass.
+    """Summarise rows in bounded memory, a few features a pass.
 
     Args:
         rows: a source or a frame.
@@ -187,11 +202,10 @@ def summarize_rows(
         SchemaError: a column that is not there or of another type.
         ExpressionError: an unknown column in `where`.
     """
-    passes = max(1, math.ceil(len(features) / FEATURES_A_PASS))
-    size = math.ceil(len(features) / passes)
+    by_name = {feature.name: feature for feature in features}
     parts = []
-    for start in range(0, max(len(features), 1), max(size, 1)):
-        summarizer = Summarizer(features[start : start + size], weighted=weighted)
+    for group in passes(list(by_name), rows):
+        summarizer = Summarizer([by_name[name] for name in group], weighted=weighted)
         summarizer.add(rows, where)
         parts.append(summarizer.summary())
     found = {name: side for part in parts for name, side in part.features.items()}
