@@ -124,8 +124,13 @@ def document(
     level: list[tuple[str, str, dict[str, float]]],
     power: list[tuple[str, str, dict[str, float]]],
     runs: int,
+    planned: int,
 ) -> str:
     """Return the results as Markdown."""
+    done = len(level) + len(power)
+    missing = (
+        "" if done == planned else f"\n{done} of {planned} rows are done; the others are missing.\n"
+    )
     low, high = (value / runs for value in binom.interval(0.95, runs, ALPHA))
     wide = tuple(value / runs for value in binom.interval(0.999, runs, ALPHA))
     values = [value for row in level for value in row[2].values()]
@@ -136,7 +141,7 @@ def document(
 {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {platform.machine()}, Python \
 {platform.python_version()}; `python benchmarks/drift_level.py`. {runs:,} runs a cell, a fifth of \
 that for power; alpha {ALPHA}.
-
+{missing}
 ## False alarms where nothing changed
 
 The 95 % binomial interval of alpha is {low:.3f} to {high:.3f}, the 99.9 % one {wide[0]:.3f} to \
@@ -179,14 +184,16 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[50, 200, 1000, 5000])
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
     parser.add_argument("--cache", type=Path, help="keep finished cells here and go on from there")
+    parser.add_argument("--cached-only", action="store_true", help="tables of what is finished")
     arguments = parser.parse_args()
     finished = _read(arguments.cache)
+    planned = cells(arguments.kinds, arguments.sizes, arguments.runs)
     tables: dict[str, list[tuple[str, str, dict[str, float]]]] = {"level": [], "power": []}
     started = time.process_time()
-    for kind, name, first, second, pair, runs in cells(
-        arguments.kinds, arguments.sizes, arguments.runs
-    ):
+    for kind, name, first, second, pair, runs in planned:
         key = json.dumps([kind, name, *pair, runs])
+        if arguments.cached_only and key not in finished:
+            continue
         if key not in finished:
             finished[key] = rates(first, second, pair, runs)
             if arguments.cache is not None:
@@ -197,7 +204,7 @@ def main() -> None:
         if arguments.runs >= 1000 and arguments.kinds == list(KINDS):
             order = [*KINDS, *CHANGES]
             tables[kind].sort(key=lambda row: order.index(row[0]))
-            text = document(tables["level"], tables["power"], arguments.runs)
+            text = document(tables["level"], tables["power"], arguments.runs, len(planned))
             (RESULTS / "drift_level.md").write_text(text)
 
 
