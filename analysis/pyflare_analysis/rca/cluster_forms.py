@@ -1,9 +1,12 @@
 """First pass over failures: their distinct masked forms, and the cluster of each.
 
-Memory: at most `max_forms` forms of up to `masks.MAX_CHARACTERS` each, and 32 MB of counts.
+Memory: at most `max_forms` forms of up to `masks.MAX_CHARACTERS` each, 32 MB of counts, and
+up to 64 MB of failures, so that few failures are read only once.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
@@ -34,6 +37,8 @@ _RECONCILED = 5_000
 """Most templates of a run that are compared with the known ones."""
 _CACHED_PLACES = 50_000
 _BUCKETS = 1 << 22
+_KEPT_BYTES = 64 << 20
+"""Size up to which failures are kept between the passes."""
 _HASH_SEED = 20_261
 
 
@@ -77,21 +82,32 @@ class FormCounts:
         self._limit = limit
         self._buckets = np.zeros(_BUCKETS, dtype=np.int64)
         self._frequent: NDArray[np.bool_] | None = None
+        self._kept: list[pl.DataFrame] | None = []
+        self._kept_bytes = 0
         self._clear()
 
     def read(self, rows: FailureRows) -> None:
         """Count the forms of all failures."""
         for batch in rows.batches():
-            self._add(batch)
+            prepared = self._prepared(batch)
+            self._keep(prepared)
+            self._add(prepared)
         self._merge()
         if self.is_complete:
             return
         least = np.partition(self._buckets, -self._limit // 2)[-self._limit // 2]
         self._frequent = self._buckets > max(1, least)
         self._clear()
-        for batch in rows.batches():
-            self._add(batch)
+        for prepared in self.batches(rows):
+            self._add(prepared)
         self._merge()
+
+    def batches(self, rows: FailureRows) -> Iterator[pl.DataFrame]:
+        """Yield the failures again, with `place` and `form`; read anew unless they are few."""
+        if self._kept is not None:
+            yield from self._kept
+        else:
+            yield from map(self._prepared, rows.batches())
 
     @property
     def is_complete(self) -> bool:
@@ -107,7 +123,7 @@ class FormCounts:
         """Return the forms: the columns of `KEYS`, and `count`; sorted."""
         return self._frame.drop("hash").sort(KEYS)
 
-    def prepared(self, batch: pl.DataFrame) -> pl.DataFrame:
+    def _prepared(self, batch: pl.DataFrame) -> pl.DataFrame:
         """Return a batch with `place` and `form`."""
         return batch.with_columns(
             self.places.of(batch["frames"]).alias("place"),
@@ -122,10 +138,17 @@ class FormCounts:
         self._waiting_rows = 0
         self._bound: int | None = None
 
-    def _add(self, batch: pl.DataFrame) -> None:
+    def _keep(self, prepared: pl.DataFrame) -> None:
+        if self._kept is None:
+            return
+        self._kept.append(prepared)
+        self._kept_bytes += int(prepared.estimated_size())
+        if self._kept_bytes > _KEPT_BYTES:
+            self._kept = None
+
+    def _add(self, prepared: pl.DataFrame) -> None:
         counted = (
-            self.prepared(batch.select("error_type", "text", "frames"))
-            .group_by(KEYS)
+            prepared.group_by(KEYS)
             .agg(pl.len().cast(pl.Int64).alias("count"))
             .with_columns(pl.struct(KEYS).hash(_HASH_SEED).alias("hash"))
         )
@@ -207,9 +230,8 @@ class Assignment:
         """The most frequent forms of each cluster."""
         self._lookup = self._table.select(*KEYS, "cluster")
 
-    def assign(self, batch: pl.DataFrame) -> pl.DataFrame:
-        """Return a batch with `place`, `form` and `cluster`, null where none fits."""
-        prepared = self._forms.prepared(batch)
+    def assign(self, prepared: pl.DataFrame) -> pl.DataFrame:
+        """Return a batch of `FormCounts.batches` with its `cluster`, null where none fits."""
         found = prepared.join(self._lookup, on=KEYS, how="left", maintain_order="left")
         if self._forms.is_complete or not found["cluster"].null_count():
             return found

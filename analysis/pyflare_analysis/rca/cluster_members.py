@@ -146,7 +146,9 @@ class ClusterMembers:
     def _newest(self, column: str, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the latest distinct values of each cluster, the latest first."""
         time = pl.col("time_ns")
-        latest = rows.drop_nulls(column).group_by("cluster", column).agg(time.max())
+        latest = rows.drop_nulls(column)
+        if column == "trace_id":
+            latest = latest.group_by("cluster", column).agg(time.max())
         if self._keep is not None:
             # Sorting is dear: first only those that can be among the latest.
             bound = time.top_k(self._keep).min().over("cluster")

@@ -4,11 +4,11 @@ The messages of failures are masked (`masks`), the distinct masked forms of each
 exception get their templates (`templates`), and failures with the same type, the same
 innermost frames of the application (`stacktraces`) and the same template are one cluster.
 
-The failures are read in batches and never held: the first pass gathers the distinct forms
-(at most `max_forms`; beyond that the frequent ones and a sample of the others in a pass of
-their own, and what was not kept is matched to the templates of these), the last pass what is
-known of each cluster. The answer
-depends on the set of failures only, never on their order.
+The failures are read in batches, and held between the passes only while they are few. The
+first pass gathers the distinct forms (at most `max_forms`; beyond that the frequent ones and a
+sample of the others in a pass of their own, and what was not kept is matched to the templates
+of these), the last pass what is known of each cluster. The answer depends on the set of
+failures only, never on their order.
 
 Example:
     >>> answer = cluster_spans(open_source("pyflare-data"), Filters())
@@ -225,7 +225,7 @@ class FailureClusterer:
         """Return the clusters of failures that are read in batches.
 
         Args:
-            rows: the failures; read twice.
+            rows: the failures; read up to three times.
             weighted: what the answer says about the weights that `rows` gives.
         """
         from pyflare_analysis.rca.cluster_forms import Assignment, FormCounts
@@ -240,7 +240,7 @@ class FailureClusterer:
             keep=self.config.max_members,
             example_forms=assignment.example_forms,
         )
-        for batch in rows.batches():
+        for batch in forms.batches(rows):
             members.add(assignment.assign(batch))
         facts = members.facts()
         counts = [Counts(f.before, f.before_squares, f.recent, f.recent_squares) for f in facts]
