@@ -121,8 +121,7 @@ def level(runs: int, folder: Path) -> list[str]:
             called[mode] += heat.figures()["drift_cells"]
     names = [n + more for n in COLUMNS for more in ("", " by team")] + ["mix(team)"]
     lines = [
-        f"| compared with | {' | '.join(names)} | runs with a false alarm "
-        "| false cells of those called drift |",
+        f"| compared with | {' | '.join(names)} | runs with a false alarm | false of all drift |",
         f"|---|{'---:|' * (len(names) + 2)}",
     ]
     for mode in MODES:
