@@ -40,7 +40,7 @@ DIMENSIONS, TOPICS, NOISE = 384, 20, 0.65
 METHODS = ("mmd", "rff", *AUTO, "auto")
 ALPHA, PERMUTATIONS = 0.05, 100
 LEVELS = ((50, 50, 1.0), (200, 200, 1.0), (500, 500, 1.0), (500, 100, 0.5), (1000, 1000, 0.1),
-          (5000, 5000, 0.01))  # fmt: skip
+          (5000, 5000, 0.005))  # fmt: skip
 """Reference and current vectors, and the part of `--level-runs` that is run."""
 CHANGES = ("mean shift", "new topic 2 %", "new topic 5 %", "topic mix", "tighter",
            "half and half", "half and half rows")  # fmt: skip
