@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
-from pyflare_analysis.rca.metrics import Metric, SliceMetric, is_spans
+from pyflare_analysis.rca.metrics import Metric, SliceMetric, columns_of, is_spans
 from pyflare_proto.errors import UsageError, nearest
 from pyflare_storage.aggregates import Count
 from pyflare_storage.expressions import (
@@ -259,11 +259,11 @@ def default_dimensions(
     """
     columns = source.columns()
     if not is_spans(columns):
-        taken = metric.value.name if isinstance(metric.value, Column) else None
+        taken = columns_of(metric.value)
         names = [
             name
             for name, type_ in columns.items()
-            if name != taken and (type_ in _CATEGORIES or type_ == "int64")
+            if name not in taken and (type_ in _CATEGORIES or type_ == "int64")
         ]
         resolved = [resolve_dimension(n, columns, timezone=timezone, source=source) for n in names]
         return [dimension for dimension in resolved if dimension.kind == "category"]

@@ -55,6 +55,7 @@ __all__ = [
     "Metric",
     "MetricReader",
     "SliceMetric",
+    "columns_of",
     "is_spans",
     "outcome_metric",
     "resolve_metric",
@@ -305,7 +306,7 @@ class MetricReader:
         """Columns of the source that `read` needs."""
         if self._scores is not None:
             return self._scores.columns
-        return tuple(name for name in self._known if name in _names(self._metric.value))
+        return tuple(name for name in self._known if name in columns_of(self._metric.value))
 
     @property
     def where(self) -> Expr | None:
@@ -338,7 +339,7 @@ class MetricReader:
         return frame.select(expression.cast(pl.Float64).fill_nan(None).alias("value")).to_series()
 
 
-def _names(value: object) -> set[str]:
+def columns_of(value: object) -> set[str]:
     """Return the columns that a value or a condition reads."""
     if isinstance(value, Attribute):
         return {value.of}
@@ -349,5 +350,5 @@ def _names(value: object) -> set[str]:
         for field in value.__dataclass_fields__:  # type: ignore[attr-defined]  # every condition is a dataclass
             item = getattr(value, field)
             parts = item if isinstance(item, tuple) else (item,)
-            found |= set().union(*(_names(part) for part in parts))
+            found |= set().union(*(columns_of(part) for part in parts))
     return found
