@@ -251,9 +251,12 @@ class FailureClusterer:
         )
         total = sum(fact.weight for fact in facts)
         traces = members.traces()
+        says = _representatives(facts)
         clusters = [
-            self._cluster(assignment.keys[fact.cluster], fact, grown, total=total, traces=traces)
-            for fact, grown in zip(facts, growth, strict=True)
+            self._cluster(
+                assignment.keys[fact.cluster], fact, grown, text, total=total, traces=traces
+            )
+            for fact, grown, text in zip(facts, growth, says, strict=True)
         ]
         return ClusterAnswer(
             clusters=tuple(sorted(clusters, key=lambda c: (-c.severity, -c.size, c.id))),
@@ -274,13 +277,8 @@ class FailureClusterer:
         """
         if not cluster.examples:
             return cluster.representative_error
-        tokens = [(_tokens(example.text), example.count) for example in cluster.examples]
-
-        def closeness(number: int) -> float:
-            return sum(_jaccard(tokens[number][0], other) * count for other, count in tokens)
-
-        best = min(range(len(tokens)), key=lambda n: (-closeness(n), cluster.examples[n].text))
-        return cluster.examples[best].text
+        tokens = _tokens([example.text for example in cluster.examples])
+        return _medoid(cluster.examples, tokens)
 
     def extract_common_keywords(self, cluster: FailureCluster) -> list[str]:
         """Return the words of the template that say something, in its order."""
@@ -297,13 +295,15 @@ class FailureClusterer:
         |A & B| / |A | B|, in [0, 1]; two messages without tokens are alike. Source: Jaccard
         1912, New Phytologist 11:37-50.
         """
-        return _jaccard(_tokens(text1), _tokens(text2))
+        first, second = _tokens([text1, text2])
+        return _jaccard(first, second)
 
     def _cluster(
         self,
         identity: tuple[str, ClusterKey],
         fact: ClusterFacts,
         growth: Growth | None,
+        representative: str,
         *,
         total: float,
         traces: int,
@@ -317,7 +317,7 @@ class FailureClusterer:
             id=identifier,
             name=_name(key),
             size=round(fact.weight),
-            representative_error="",
+            representative_error=representative,
             template=key.template,
             common_keywords=(),
             severity=severity_of(fact.traces / traces if traces else fact.weight / total, growth),
@@ -334,11 +334,7 @@ class FailureClusterer:
             is_known=known is not None,
             examples=tuple(FailureExample(text, count) for text, count in fact.examples),
         )
-        return replace(
-            bare,
-            representative_error=self.find_representative_error(bare),
-            common_keywords=tuple(self.extract_common_keywords(bare)),
-        )
+        return replace(bare, common_keywords=tuple(self.extract_common_keywords(bare)))
 
 
 def severity_of(affected_share: float, growth: Growth | None) -> float:
@@ -413,13 +409,38 @@ def _name(key: ClusterKey) -> str:
     return text if len(text) <= _NAME_CHARACTERS else text[: _NAME_CHARACTERS - 1] + "…"
 
 
-def _tokens(text: str) -> frozenset[str]:
+def _representatives(facts: Sequence[ClusterFacts]) -> list[str]:
+    """Return the representative message of each cluster; all examples are masked at once."""
+    tokens = iter(_tokens([text for fact in facts for text, _ in fact.examples]))
+    result = []
+    for fact in facts:
+        examples = [FailureExample(text, count) for text, count in fact.examples]
+        own = [next(tokens) for _ in examples]
+        result.append(_medoid(examples, own) if examples else "")
+    return result
+
+
+def _medoid(examples: Sequence[FailureExample], tokens: Sequence[frozenset[str]]) -> str:
+    """Return the text with the largest sum of similarities to all examples."""
+
+    def closeness(number: int) -> float:
+        return sum(
+            _jaccard(tokens[number], other) * example.count
+            for other, example in zip(tokens, examples, strict=True)
+        )
+
+    best = min(range(len(examples)), key=lambda n: (-closeness(n), examples[n].text))
+    return examples[best].text
+
+
+def _tokens(texts: Sequence[str]) -> list[frozenset[str]]:
+    """Return the masked tokens of each text."""
     import polars as pl
 
     from pyflare_analysis.rca.masks import mask
 
-    masked: str = mask(pl.Series([text])).item()
-    return frozenset(_plain_tokens(masked))
+    masked: list[str] = mask(pl.Series(texts, dtype=pl.String)).to_list()
+    return [frozenset(_plain_tokens(text)) for text in masked]
 
 
 def _plain_tokens(masked: str) -> Iterator[str]:
