@@ -362,14 +362,14 @@ def _exposures(
         source.aggregate({"first": Min(time), "last": Max(time)}, where=all_of([where, period]))
         for period in periods
     ]
-    numbers = [frame.select(pl_all_float()).row(0) for frame in frames]
+    numbers = [frame.select(_as_numbers()).row(0) for frame in frames]
     # A period ends where the next one begins; the last one with its last row.
     starts = [first or 0.0 for first, _ in numbers]
     ends = [*starts[1:], numbers[-1][1] or 0.0]
     return np.array([[end - start] for start, end in zip(starts, ends, strict=True)], np.float64)
 
 
-def pl_all_float() -> pl.Expr:
+def _as_numbers() -> pl.Expr:
     """Return all columns as float64; times in nanoseconds."""
     import polars as pl
 
