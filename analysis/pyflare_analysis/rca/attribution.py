@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from pyflare_analysis.rca.change_leaves import Leaves, before_and_after
 from pyflare_analysis.rca.change_search import (
+    LEAST_FACTOR,
     WANDER,
     ChangedSlice,
     find_changed,
@@ -190,6 +191,7 @@ def explain(
         rates = find_changed(
             leaves, split.rate_evidence(), depth=config.depth, most=4 * config.limit
         )
+        rates = [item for item in rates if split.has_moved(item)]
         if rates and split.is_everywhere(rates[0]):
             rates = [split.everything(rates[0])]
         found = [("rate", item) for item in rates]
@@ -360,6 +362,16 @@ class _Split:
         """Return whether the rest changed by a like factor: at least the slice's square root."""
         inside, outside = (self._log_factor(m) for m in (item.leaves, ~item.leaves))
         return inside * outside > 0 and abs(outside) >= abs(inside) / 2
+
+    def has_moved(self, item: ChangedSlice) -> bool:
+        """Return whether the rate of a slice as a whole changed the way of everything.
+
+        Leaves of few rows take their rate before partly from the whole: in a slice that was
+        always worse, many of them seem to have changed.
+        """
+        value, _ = self._sums(item.leaves)
+        factor = self._log_factor(item.leaves) * math.copysign(1.0, self.change)
+        return bool(value[0, 0] <= 0 or value[1, 0] <= 0 or factor >= LEAST_FACTOR)
 
     def _log_factor(self, members: NDArray[np.bool_]) -> float:
         value, count = self._sums(members)

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from pyflare_analysis.rca.change_leaves import Leaves
 
-__all__ = ["WANDER", "ChangedSlice", "find_changed", "leaf_evidence", "wander_of"]
+__all__ = ["LEAST_FACTOR", "WANDER", "ChangedSlice", "find_changed", "leaf_evidence", "wander_of"]
 
 WANDER = 0.3
 """Standard deviation of the factor by which rates change without a cause, where it cannot be
@@ -48,7 +48,8 @@ each was as likely as the others before."""
 _PRIOR_EVENTS = 1.0
 """Events at the overall rate that are added to each leaf before the change."""
 _LARGEST = math.log(30.0)
-_LEAST_FACTOR = 0.1
+LEAST_FACTOR = 0.1
+"""Logarithm of the smallest factor that is a change."""
 _FACTORS = 12
 _KNOWN_EVENTS = 10.0
 
@@ -86,7 +87,7 @@ def leaf_evidence(
     shape = 1 / (wander**2 + 1 / (before + _PRIOR_EVENTS))
     expected = exposure_after * rate
     # Changes that wander explains are none: the smallest factor is one standard deviation.
-    factors = np.exp(np.linspace(max(wander, _LEAST_FACTOR), _LARGEST, _FACTORS))[:, None]
+    factors = np.exp(np.linspace(max(wander, LEAST_FACTOR), _LARGEST, _FACTORS))[:, None]
     factors = np.where(rising, factors, 1 / factors)
     usually = _log_probability(after, expected, shape)
     odds = [_log_probability(after, expected * factor, shape) - usually for factor in factors]
