@@ -76,10 +76,10 @@ report()
 PYFLARE = """
 import os
 os.environ.setdefault("POLARS_MAX_CONCURRENT_SCANS", "1")  # as the command does
-from pyflare_analysis.drift.columns import feature_named
-from pyflare_analysis.drift.counts import count_rows
-from pyflare_analysis.drift.profile import fit_profile
-from pyflare_analysis.drift.psi_columns import psi_columns
+from pyflare_analysis.drift.profiles.columns import feature_named
+from pyflare_analysis.drift.profiles.counts import count_rows
+from pyflare_analysis.drift.profiles.profile import fit_profile
+from pyflare_analysis.drift.psi.columns import psi_columns
 from pyflare_storage.source import open_source
 import scipy.special
 started = used()

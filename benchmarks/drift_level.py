@@ -21,10 +21,10 @@ import numpy as np
 from scipy.stats import binom
 
 from pyflare_analysis.drift import PSIConfig, UnivariateConfig, count_rows, fit_profile, psi_columns
-from pyflare_analysis.drift.columns import Feature, feature_named
-from pyflare_analysis.drift.rows import as_rows
-from pyflare_analysis.drift.summary import summarize_rows
-from pyflare_analysis.drift.univariate import measure_columns
+from pyflare_analysis.drift.profiles.columns import Feature, feature_named
+from pyflare_analysis.drift.profiles.rows import as_rows
+from pyflare_analysis.drift.univariate.columns import measure_columns
+from pyflare_analysis.drift.univariate.summary import summarize_rows
 
 RESULTS = Path(__file__).parent / "results"
 ALPHA = 0.05

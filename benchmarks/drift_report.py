@@ -29,9 +29,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pyflare_analysis.drift.heatmap import HeatMap
-from pyflare_analysis.drift.report import drift_report
-from pyflare_analysis.drift.windows import Windows
+from pyflare_analysis.drift.report.heatmap import HeatMap
+from pyflare_analysis.drift.report.report import drift_report
+from pyflare_analysis.drift.report.windows import Windows
 from pyflare_storage.expressions import Timestamp, col
 from pyflare_storage.source import Source, open_source
 

@@ -61,8 +61,8 @@ def bare():
         gram @ members
 """
 OURS = """
-from pyflare_analysis.drift.kernels import Distances, Gaussian, kernel_sums
-from pyflare_analysis.drift.pooled import Pooled, permutation_p_value
+from pyflare_analysis.drift.embeddings.kernels import Distances, Gaussian, kernel_sums
+from pyflare_analysis.drift.embeddings.pooled import Pooled, permutation_p_value
 def run():
     pool = Pooled.of(x, y, permutations=100, seed=1)
     distances = Distances(pool.rows)

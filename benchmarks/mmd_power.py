@@ -30,10 +30,10 @@ import numpy as np  # noqa: E402  # after the variables above
 from numpy.typing import NDArray  # noqa: E402
 from scipy.stats import binom  # noqa: E402
 
-from pyflare_analysis.drift.auto import AUTO, run  # noqa: E402
-from pyflare_analysis.drift.features import features_test  # noqa: E402
-from pyflare_analysis.drift.kernels import Distances, Gaussian, kernel_sums  # noqa: E402
-from pyflare_analysis.drift.pooled import Pooled, permutation_p_value  # noqa: E402
+from pyflare_analysis.drift.embeddings.auto import AUTO, run  # noqa: E402
+from pyflare_analysis.drift.embeddings.features import features_test  # noqa: E402
+from pyflare_analysis.drift.embeddings.kernels import Distances, Gaussian, kernel_sums  # noqa: E402
+from pyflare_analysis.drift.embeddings.pooled import Pooled, permutation_p_value  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 DIMENSIONS, TOPICS, NOISE = 384, 20, 0.65

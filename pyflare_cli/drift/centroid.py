@@ -52,7 +52,7 @@ def centroid(
     The same as `pyflare drift mmd --method centroid`. It does not see a new topic that is
     small, nor vectors that spread or close up around the same mean.
     """
-    from pyflare_analysis.drift.comparison import MMDConfig
+    from pyflare_analysis.drift.embeddings.comparison import MMDConfig
 
     config = MMDConfig(
         num_permutations=permutations,

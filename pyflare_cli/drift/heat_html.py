@@ -9,7 +9,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from pyflare_analysis.drift.heatmap import iso, segment_label
+from pyflare_analysis.drift.report.heatmap import iso, segment_label
 from pyflare_cli.drift.heat_svg import heat_svg
 from pyflare_cli.drift.heat_text import headline
 from pyflare_cli.text import printable
@@ -17,7 +17,7 @@ from pyflare_cli.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pyflare_analysis.drift.heatmap import Cell, HeatMap, HeatRow
+    from pyflare_analysis.drift.report.heatmap import Cell, HeatMap, HeatRow
 
 __all__ = ["heat_html"]
 

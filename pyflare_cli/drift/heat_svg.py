@@ -10,14 +10,14 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from pyflare_analysis.drift.heatmap import short_label
+from pyflare_analysis.drift.report.heatmap import short_label
 from pyflare_cli.drift.heat_text import headline, row_label
 from pyflare_cli.text import clip, printable, width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyflare_analysis.drift.heatmap import Cell, HeatMap, HeatRow
+    from pyflare_analysis.drift.report.heatmap import Cell, HeatMap, HeatRow
 
 __all__ = ["cell_words", "heat_svg"]
 

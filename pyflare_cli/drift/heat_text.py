@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pyflare_analysis.drift.heatmap import grouped, short_label
+from pyflare_analysis.drift.report.heatmap import grouped, short_label
 from pyflare_cli.text import clip, printable, width
 
 if TYPE_CHECKING:
-    from pyflare_analysis.drift.heatmap import Cell, HeatMap, HeatRow
+    from pyflare_analysis.drift.report.heatmap import Cell, HeatMap, HeatRow
     from pyflare_cli.output import Terminal
 
 __all__ = ["headline", "heat_lines", "row_label"]

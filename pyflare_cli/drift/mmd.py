@@ -78,7 +78,7 @@ def mmd(
     Vectors are a column of lists (the `embedding` of spans), JSON text in a CSV, or text
     that an embedder turns into vectors.
     """
-    from pyflare_analysis.drift.comparison import MMDConfig
+    from pyflare_analysis.drift.embeddings.comparison import MMDConfig
 
     config = MMDConfig(
         threshold=threshold,

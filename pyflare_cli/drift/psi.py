@@ -18,10 +18,10 @@ from pyflare_cli.tables import Column
 from pyflare_proto.errors import GateError, NotEnoughDataError, UsageError
 
 if TYPE_CHECKING:
-    from pyflare_analysis.drift.column_drift import PSIAnswer
-    from pyflare_analysis.drift.columns import Passed
-    from pyflare_analysis.drift.profile import Profile
-    from pyflare_analysis.drift.psi_config import PSIConfig
+    from pyflare_analysis.drift.profiles.columns import Passed
+    from pyflare_analysis.drift.profiles.profile import Profile
+    from pyflare_analysis.drift.psi.answer import PSIAnswer
+    from pyflare_analysis.drift.psi.config import PSIConfig
     from pyflare_storage.source import Source
 
 COLUMNS = (
@@ -127,8 +127,8 @@ def psi(
     """
     from contextlib import ExitStack
 
-    from pyflare_analysis.drift.column_drift import compare_columns
-    from pyflare_analysis.drift.psi_config import PSIConfig
+    from pyflare_analysis.drift.psi.answer import compare_columns
+    from pyflare_analysis.drift.psi.config import PSIConfig
 
     names = column or []
     sides = Sides(periods, filters, same_source=not ref)
@@ -160,7 +160,7 @@ def psi(
 
 
 def _are_profiles(urls: list[str]) -> bool:
-    from pyflare_analysis.drift.profile_file import is_profile_file
+    from pyflare_analysis.drift.profiles.profile_file import is_profile_file
 
     return all(is_profile_file(url) or url.endswith(".json") for url in urls)
 
@@ -175,7 +175,7 @@ def _only(urls: list[str] | None) -> str | None:
 
 
 def _loaded(urls: list[str], bins: int | None) -> Profile:
-    from pyflare_analysis.drift.profile import Profile, merge_profiles
+    from pyflare_analysis.drift.profiles.profile import Profile, merge_profiles
 
     profile = merge_profiles([Profile.load(url) for url in urls])
     if bins is not None and bins != profile.num_bins:
@@ -189,7 +189,7 @@ def _loaded(urls: list[str], bins: int | None) -> Profile:
 def _fitted(
     reference: Source, names: list[str], sides: Sides, config: PSIConfig, *, weighted: bool
 ) -> tuple[Profile, list[Passed]]:
-    from pyflare_analysis.drift.column_drift import fit_reference
+    from pyflare_analysis.drift.psi.answer import fit_reference
 
     return fit_reference(
         reference, names, where=sides.reference(reference), weighted=weighted, config=config

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import ExitStack
 
-    from pyflare_analysis.drift.heatmap import Cell, HeatMap
-    from pyflare_analysis.drift.profile import Profile
+    from pyflare_analysis.drift.profiles.profile import Profile
+    from pyflare_analysis.drift.report.heatmap import Cell, HeatMap
     from pyflare_storage.source import Source
 
 COLUMNS = (
@@ -170,10 +170,10 @@ def report(
     """
     from contextlib import ExitStack
 
-    from pyflare_analysis.drift.profile import Profile
-    from pyflare_analysis.drift.psi_config import PSIConfig
-    from pyflare_analysis.drift.report import drift_report, fitting_length, time_column
-    from pyflare_analysis.drift.windows import Windows
+    from pyflare_analysis.drift.profiles.profile import Profile
+    from pyflare_analysis.drift.psi.config import PSIConfig
+    from pyflare_analysis.drift.report.report import drift_report, fitting_length, time_column
+    from pyflare_analysis.drift.report.windows import Windows
     from pyflare_cli.drift.heat_text import heat_lines
 
     sides = Sides(periods, filters, same_source=ref is None)
@@ -239,10 +239,10 @@ def _reference(
                 hint="leave them out, or write --against reference",
             )
         return current if sides.periods.splits else None
-    from pyflare_analysis.drift.profile_file import is_profile_file
+    from pyflare_analysis.drift.profiles.profile_file import is_profile_file
 
     if is_profile_file(ref) or ref.endswith(".json"):
-        from pyflare_analysis.drift.profile import Profile
+        from pyflare_analysis.drift.profiles.profile import Profile
 
         sides.check_profile()
         return Profile.load(ref)
@@ -253,7 +253,7 @@ def _reference(
 
 def _part_of(sides: Sides) -> str:
     """Return what a part of the current data is called as the reference."""
-    from pyflare_analysis.drift.heatmap import iso
+    from pyflare_analysis.drift.report.heatmap import iso
 
     since, until = sides.times()[:2]
     parts = [

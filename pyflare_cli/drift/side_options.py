@@ -147,8 +147,8 @@ class Sides:
     def _condition(
         self, source: Source, own: str | None, since: int | None, until: int | None
     ) -> Expr | None:
-        from pyflare_analysis.drift.columns import population
-        from pyflare_analysis.drift.report import time_column
+        from pyflare_analysis.drift.profiles.columns import population
+        from pyflare_analysis.drift.report.report import time_column
         from pyflare_storage.expressions import Timestamp, all_of, col
         from pyflare_storage.where import parse_where
 

@@ -16,7 +16,7 @@ from pyflare_cli.tables import Column
 from pyflare_proto.errors import GateError, NotEnoughDataError, UsageError
 
 if TYPE_CHECKING:
-    from pyflare_analysis.drift.univariate_drift import UnivariateAnswer
+    from pyflare_analysis.drift.univariate.answer import UnivariateAnswer
 
 COLUMNS = (
     Column("column"),
@@ -99,8 +99,8 @@ def univariate(
     from contextlib import ExitStack
     from dataclasses import replace
 
-    from pyflare_analysis.drift.univariate import UnivariateConfig
-    from pyflare_analysis.drift.univariate_drift import examine_columns
+    from pyflare_analysis.drift.univariate.answer import examine_columns
+    from pyflare_analysis.drift.univariate.columns import UnivariateConfig
 
     sides = Sides(periods, filters, same_source=ref is None)
     if ref is None and not periods.splits:

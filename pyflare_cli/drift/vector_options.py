@@ -18,8 +18,8 @@ from pyflare_cli.text import clip, printable
 from pyflare_proto.errors import GateError, NotEnoughDataError, UsageError
 
 if TYPE_CHECKING:
-    from pyflare_analysis.drift.comparison import MMDConfig
-    from pyflare_analysis.drift.vectors import VectorColumn
+    from pyflare_analysis.drift.embeddings.comparison import MMDConfig
+    from pyflare_analysis.drift.embeddings.vectors import VectorColumn
     from pyflare_analysis.embedders import Embedder
     from pyflare_storage.expressions import Expr
     from pyflare_storage.source import Source
@@ -115,7 +115,7 @@ def _opened(
     embedder: Embedder | None,
 ) -> Iterator[tuple[VectorColumn, VectorColumn]]:
     """Open reference and current vectors."""
-    from pyflare_analysis.drift.vectors import VectorColumn
+    from pyflare_analysis.drift.embeddings.vectors import VectorColumn
 
     chosen = Sides(periods, filters, same_source=sides.ref is None)
     if sides.ref is None and not periods.splits:
@@ -178,7 +178,7 @@ def answer_drift(
         GateError: it is drift, and `--fail-on drift` was given.
     """
     from pyflare_analysis.drift.detector import Verdict
-    from pyflare_analysis.drift.embedding_drift import embedding_drift
+    from pyflare_analysis.drift.embeddings.answer import embedding_drift
 
     if fail_on not in (None, "drift"):
         raise UsageError(f"--fail-on {fail_on}", hint="--fail-on drift")

@@ -8,15 +8,20 @@ import pytest
 from scipy.stats import binom
 
 from pyflare_analysis.drift import MMDConfig, MMDDriftDetector, Verdict
-from pyflare_analysis.drift.auto import AUTO, METHODS, run
-from pyflare_analysis.drift.classifier import classifier_test
-from pyflare_analysis.drift.features import GroupedSums, RandomFeatures, features_test, group_plan
-from pyflare_analysis.drift.fuse import fuse_test
-from pyflare_analysis.drift.kernels import Distances, Gaussian, kernel_sums
-from pyflare_analysis.drift.pooled import Pooled, combined, permutation_p_value
-from pyflare_analysis.drift.spread import spread_test
-from pyflare_analysis.drift.streams import Stream, compare_streams
-from pyflare_analysis.drift.topics import k_means, levels, topics_test
+from pyflare_analysis.drift.embeddings.auto import AUTO, METHODS, run
+from pyflare_analysis.drift.embeddings.classifier import classifier_test
+from pyflare_analysis.drift.embeddings.features import (
+    GroupedSums,
+    RandomFeatures,
+    features_test,
+    group_plan,
+)
+from pyflare_analysis.drift.embeddings.fuse import fuse_test
+from pyflare_analysis.drift.embeddings.kernels import Distances, Gaussian, kernel_sums
+from pyflare_analysis.drift.embeddings.pooled import Pooled, combined, permutation_p_value
+from pyflare_analysis.drift.embeddings.spread import spread_test
+from pyflare_analysis.drift.embeddings.streams import Stream, compare_streams
+from pyflare_analysis.drift.embeddings.topics import k_means, levels, topics_test
 from pyflare_proto.errors import RetryableError
 from tests.analysis.drift.mmd_oracle import topics, unit_centers
 

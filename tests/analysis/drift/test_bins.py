@@ -7,8 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyflare_analysis.drift.bins import bin_counts, quantile_edges, single_values, stand_alone
-from pyflare_analysis.drift.sketch import NumberSketch, Points, merge_points, points_of, thin
+from pyflare_analysis.drift.profiles.bins import (
+    bin_counts,
+    quantile_edges,
+    single_values,
+    stand_alone,
+)
+from pyflare_analysis.drift.profiles.sketch import (
+    NumberSketch,
+    Points,
+    merge_points,
+    points_of,
+    thin,
+)
 
 
 def _edges(values: list[float] | np.ndarray, bins: int = 10, least: int = 5) -> np.ndarray:

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from pyflare_analysis.drift import CentroidDriftDetector, MMDConfig, Verdict
-from pyflare_analysis.drift.centroid import centroid_distances, centroid_test, cosine_test
-from pyflare_analysis.drift.pooled import Pooled
+from pyflare_analysis.drift.embeddings.centroid import (
+    centroid_distances,
+    centroid_test,
+    cosine_test,
+)
+from pyflare_analysis.drift.embeddings.pooled import Pooled
 
 
 def test_distances_by_hand() -> None:

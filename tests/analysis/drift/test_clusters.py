@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pyflare_analysis.drift.clusters import design_effect
-from pyflare_analysis.drift.report import drift_report
-from pyflare_analysis.drift.windows import Windows
+from pyflare_analysis.drift.report.clusters import design_effect
+from pyflare_analysis.drift.report.report import drift_report
+from pyflare_analysis.drift.report.windows import Windows
 from tests.analysis.drift.report_tables import events, opened
 
 SHARES = [0.4, 0.3, 0.2, 0.1]

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from pyflare_analysis.drift import MMDConfig, Verdict, vectors
-from pyflare_analysis.drift.embedding_drift import EmbeddingDrift, embedding_drift
-from pyflare_analysis.drift.topic_words import distinctive_words
-from pyflare_analysis.drift.vectors import VectorColumn
+from pyflare_analysis.drift.embeddings.answer import EmbeddingDrift, embedding_drift
+from pyflare_analysis.drift.embeddings.topic_words import distinctive_words
+from pyflare_analysis.drift.embeddings.vectors import VectorColumn
 from pyflare_analysis.embedders import open_embedder
 from pyflare_proto.errors import InvalidDataError, SchemaError, UsageError
 from pyflare_storage.expressions import col

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pyflare_analysis.drift import MMDConfig, MMDDriftDetector, Verdict, kernels, mmd2
-from pyflare_analysis.drift.kernels import Distances, Exponential, Gaussian, kernel_sums
-from pyflare_analysis.drift.mmd import median_sigma
-from pyflare_analysis.drift.pooled import Pooled, permutation_p_value
+from pyflare_analysis.drift.embeddings.kernels import Distances, Exponential, Gaussian, kernel_sums
+from pyflare_analysis.drift.embeddings.mmd import median_sigma
+from pyflare_analysis.drift.embeddings.pooled import Pooled, permutation_p_value
 from pyflare_proto.errors import (
     InvalidDataError,
     NotEnoughDataError,

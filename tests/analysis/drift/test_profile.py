@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from pyflare_analysis.drift import count_rows, fit_profile, merge_profiles, psi_columns
-from pyflare_analysis.drift.columns import feature_named, population, suitable_features
-from pyflare_analysis.drift.rows import as_rows
+from pyflare_analysis.drift.profiles.columns import feature_named, population, suitable_features
+from pyflare_analysis.drift.profiles.rows import as_rows
 from pyflare_proto.errors import SchemaError, UsageError
 from pyflare_storage.source import open_source
 from tests.span_rows import ANSWERED, EMBEDDED, SAMPLED, write_spans

@@ -17,7 +17,7 @@ from pyflare_analysis.drift import (
     fit_profile,
     psi_columns,
 )
-from pyflare_analysis.drift.rows import as_rows
+from pyflare_analysis.drift.profiles.rows import as_rows
 from pyflare_proto.errors import InvalidDataError, NotFoundError, SchemaError, UsageError
 from pyflare_storage.aggregates import TimeBucket
 from pyflare_storage.expressions import col

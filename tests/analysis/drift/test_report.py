@@ -10,13 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pyflare_analysis.drift.columns import feature_named
-from pyflare_analysis.drift.counts import count_rows
 from pyflare_analysis.drift.detector import Verdict
-from pyflare_analysis.drift.heatmap import Cell, HeatMap, iso
-from pyflare_analysis.drift.profile import fit_profile
-from pyflare_analysis.drift.report import drift_report, fitting_length, time_column
-from pyflare_analysis.drift.windows import Windows
+from pyflare_analysis.drift.profiles.columns import feature_named
+from pyflare_analysis.drift.profiles.counts import count_rows
+from pyflare_analysis.drift.profiles.profile import fit_profile
+from pyflare_analysis.drift.report.heatmap import Cell, HeatMap, iso
+from pyflare_analysis.drift.report.report import drift_report, fitting_length, time_column
+from pyflare_analysis.drift.report.windows import Windows
 from pyflare_analysis.statistics import benjamini_hochberg
 from pyflare_proto.errors import NotEnoughDataError, SchemaError, UsageError
 from pyflare_storage.source import Source
@@ -506,7 +506,7 @@ def test_too_many_cells_are_refused_before_they_are_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit counts windows, columns and segments."""
-    monkeypatch.setattr("pyflare_analysis.drift.report.MAX_CELLS", 100)
+    monkeypatch.setattr("pyflare_analysis.drift.report.report.MAX_CELLS", 100)
     source = opened(events(48, 20), tmp_path / "a.parquet")
 
     with pytest.raises(UsageError, match=r"441 cells \(49 windows, 3 columns, 2 segments\)"):

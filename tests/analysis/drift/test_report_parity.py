@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pyflare_analysis.drift.report import drift_report
-from pyflare_analysis.drift.windows import Windows
+from pyflare_analysis.drift.report.report import drift_report
+from pyflare_analysis.drift.report.windows import Windows
 from pyflare_storage.expressions import Timestamp, col
 from pyflare_storage.source import Source, open_source
 from tests.storage.span_tables import START_NS, span_table

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pyflare_analysis.drift.segments import split_psi
+from pyflare_analysis.drift.report.segments import split_psi
 
 COUNTS = arrays(np.float64, (4, 6), elements=st.integers(0, 500))
 

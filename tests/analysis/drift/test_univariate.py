@@ -10,9 +10,9 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from pyflare_analysis.drift import UnivariateConfig, UnivariateDriftDetector
-from pyflare_analysis.drift.count_distances import chi_square, jensen_shannon
-from pyflare_analysis.drift.distances import Sample, kolmogorov_smirnov, wasserstein
-from pyflare_analysis.drift.sketch import points_of
+from pyflare_analysis.drift.profiles.sketch import points_of
+from pyflare_analysis.drift.univariate.count_distances import chi_square, jensen_shannon
+from pyflare_analysis.drift.univariate.distances import Sample, kolmogorov_smirnov, wasserstein
 from pyflare_proto.errors import InvalidDataError, UsageError
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from pyflare_analysis.drift.windows import Windows
+from pyflare_analysis.drift.report.windows import Windows
 from pyflare_proto.errors import UsageError
 from pyflare_storage.polars_expressions import PolarsCompiler
 

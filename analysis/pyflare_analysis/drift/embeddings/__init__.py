@@ -1,0 +1,1 @@
+"""Drift of vectors. Open first: `pooled.py` (the pool and its splits), `comparison.py`."""

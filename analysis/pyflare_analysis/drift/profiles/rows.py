@@ -1,0 +1,237 @@
+"""How rows are read: in batches, from a source or from what a notebook holds in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import polars as pl
+
+from pyflare_analysis.drift.profiles.columns import Feature, check_feature
+from pyflare_proto.errors import SchemaError
+from pyflare_storage.aggregates import Bins, Day, Key, TimeBucket, key_name, resolve_keys
+from pyflare_storage.expressions import Attribute, Expr, resolve
+from pyflare_storage.polars_expressions import PolarsCompiler
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Batch", "FrameRows", "Rows", "as_frame", "as_rows", "read_features"]
+
+_CHUNK_ROWS = 65_536
+_WEIGHT = "weight of the row"
+
+
+class Rows(Protocol):
+    """Rows that can be read in batches; every `Source` is one."""
+
+    @property
+    def url(self) -> str:
+        """Where the rows are."""
+
+    def columns(self) -> Mapping[str, str]:
+        """Return the logical type of each column, by name."""
+
+    def scan(
+        self,
+        columns: Sequence[str] | None = None,
+        where: Expr | None = None,
+        *,
+        limit: int | None = None,
+    ) -> Iterator[pl.DataFrame]:
+        """Yield rows in batches of bounded size."""
+
+
+class FrameRows:
+    """The rows of a frame in memory.
+
+    Args:
+        frame: the rows.
+        url: what the messages call it.
+    """
+
+    def __init__(self, frame: pl.DataFrame, url: str = "the given data") -> None:
+        self._frame = frame
+        self._url = url
+
+    @property
+    def url(self) -> str:
+        """What the messages call it."""
+        return self._url
+
+    def columns(self) -> Mapping[str, str]:
+        """Return the logical type of each column; "null" where every value is null."""
+        return {name: _logical(dtype) for name, dtype in self._frame.schema.items()}
+
+    def scan(
+        self,
+        columns: Sequence[str] | None = None,
+        where: Expr | None = None,
+        *,
+        limit: int | None = None,
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the rows in slices."""
+        frame = self._frame
+        types = self.columns()
+        if where is not None:
+            frame = frame.filter(PolarsCompiler(types).condition(resolve(where, types)))
+        if columns is not None:
+            frame = frame.select(columns)
+        if limit is not None:
+            frame = frame.head(limit)
+        yield from frame.iter_slices(_CHUNK_ROWS)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some rows, ready to be counted."""
+
+    values: pl.DataFrame
+    """One column a feature."""
+    keys: pl.DataFrame
+    """One column a key; without columns where there are none."""
+    weights: NDArray[np.float64] | None
+    """(rows,) how many rows each stands for; None: each for itself."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.values.height
+
+
+def read_features(
+    source: Rows,
+    features: Sequence[Feature],
+    *,
+    where: Expr | None = None,
+    by: Sequence[Key] = (),
+    weighted: bool = True,
+) -> Iterator[Batch]:
+    """Yield the rows of a source in batches of about 65,536.
+
+    Args:
+        source: where they are.
+        features: what to read.
+        where: the rows; all when None.
+        by: keys, see `pyflare_storage.aggregates`.
+        weighted: give rows the weight 1/sampling_probability, where there is that column.
+
+    Raises:
+        ExpressionError: an unknown column in `where` or `by`.
+        SchemaError: a column that is not there or cannot be read as its feature.
+    """
+    types = source.columns()
+    for feature in features:
+        check_feature(feature, types, source.url)
+    compiler = PolarsCompiler(types)
+    keys = [compiler.key(key).alias(key_name(key)) for key in resolve_keys(by, types)]
+    weight = compiler.weight() if weighted and "sampling_probability" in types else None
+    columns = {feature.column: None for feature in features}
+    for key in by:
+        columns[_column_of(key)] = None
+    if weight is not None:
+        columns["sampling_probability"] = None
+    waiting: list[pl.DataFrame] = []
+    rows = 0
+    for frame in source.scan(list(columns), where):
+        waiting.append(frame)
+        rows += frame.height
+        if rows >= _CHUNK_ROWS:
+            yield _batch(pl.concat(waiting), features, types, keys, weight)
+            waiting, rows = [], 0
+    if rows:
+        yield _batch(pl.concat(waiting), features, types, keys, weight)
+
+
+def _column_of(key: Key) -> str:
+    if isinstance(key, str):
+        return key
+    if isinstance(key, Attribute):
+        return key.of
+    return key.column if isinstance(key, Day | TimeBucket | Bins) else key.name
+
+
+def _batch(
+    frame: pl.DataFrame,
+    features: Sequence[Feature],
+    types: Mapping[str, str],
+    keys: Sequence[pl.Expr],
+    weight: pl.Expr | None,
+) -> Batch:
+    values = frame.select(feature.expression(types) for feature in features)
+    weights = None
+    if weight is not None:
+        weights = frame.select(weight.alias(_WEIGHT))[_WEIGHT].to_numpy()
+        if (weights == 1.0).all():
+            weights = None
+    return Batch(values, frame.select(keys), weights)
+
+
+def _logical(dtype: pl.DataType) -> str:
+    if isinstance(dtype, pl.List | pl.Array):
+        return "list<string>" if dtype.inner == pl.String() else "list<float32>"
+    if dtype.is_numeric():
+        return "int64" if dtype.is_integer() else "float64"
+    if dtype.is_temporal():
+        return "timestamp_ns"
+    names: dict[type[pl.DataType], str] = {
+        pl.Null: "null",
+        pl.Boolean: "bool",
+        pl.String: "string",
+        pl.Categorical: "string",
+        pl.Enum: "string",
+    }
+    return names.get(type(dtype), "other")
+
+
+def as_frame(data: Any) -> pl.DataFrame:  # noqa: ANN401 - whatever a notebook holds
+    """Return data of a notebook as a frame.
+
+    Args:
+        data: a Polars frame, lazy frame or series, an Arrow table or array, a pandas frame, a
+            mapping of columns, a NumPy array (n,) or (n, columns), or a list of values. Values
+            without a name become the column `value`, columns without names `0`, `1`, ....
+
+    Raises:
+        SchemaError: it is none of these, or of more than two dimensions.
+    """
+    if isinstance(data, pl.LazyFrame):
+        return data.collect()
+    try:
+        found = data if isinstance(data, pl.DataFrame | pl.Series) else _polars(data)
+    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise SchemaError(
+            f"cannot read {type(data).__name__} as columns: {error}",
+            hint="give a frame, a mapping of columns, an array or a list of values",
+        ) from error
+    if isinstance(found, pl.Series):
+        return found.alias(found.name or "value").to_frame()
+    return found
+
+
+def _polars(data: Any) -> pl.DataFrame | pl.Series:  # noqa: ANN401 - see as_frame
+    if isinstance(data, np.ndarray):
+        if data.ndim not in {1, 2}:
+            raise SchemaError(f"an array of shape {data.shape}, not (n,) or (n, columns)")
+        if data.ndim == 2:
+            return pl.DataFrame({str(i): data[:, i] for i in range(data.shape[1])})
+        return pl.Series("value", data)
+    if isinstance(data, Mapping):
+        return pl.DataFrame(dict(data), strict=False)
+    if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
+        return pl.from_arrow(data)
+    return pl.Series("value", list(data), strict=False)
+
+
+def as_rows(data: Any) -> Rows:  # noqa: ANN401 - a source, or whatever a notebook holds
+    """Return rows: a source as it is, anything else through `as_frame`.
+
+    Raises:
+        SchemaError: it is neither.
+    """
+    if hasattr(data, "scan") and hasattr(data, "columns") and not isinstance(data, pl.DataFrame):
+        rows: Rows = data
+        return rows
+    return FrameRows(as_frame(data))

@@ -1,0 +1,266 @@
+"""PSI of every column that was asked for, between two sources: the answer of `drift psi`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pyflare_analysis.drift.detector import Verdict
+from pyflare_analysis.drift.profiles.columns import (
+    Feature,
+    Passed,
+    check_feature,
+    feature_named,
+    suitable_features,
+)
+from pyflare_analysis.drift.profiles.counts import Counts, count_rows
+from pyflare_analysis.drift.profiles.profile import ColumnProfile, Profile, fit_profile
+from pyflare_analysis.drift.psi.cells import plain_count
+from pyflare_analysis.drift.psi.columns import PSIColumn, overall, psi_columns
+from pyflare_analysis.drift.psi.config import PSIConfig
+from pyflare_analysis.drift.report.cells import moved
+from pyflare_proto.errors import NotEnoughDataError, SchemaError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from pyflare_analysis.drift.profiles.rows import Rows
+    from pyflare_storage.expressions import Expr
+
+__all__ = ["PSIAnswer", "compare_columns", "fit_reference"]
+
+
+@dataclass(frozen=True, slots=True)
+class PSIAnswer:
+    """What `compare_columns` found."""
+
+    columns: tuple[PSIColumn, ...]
+    """Drifting columns first, then by size; each has one group."""
+    passed: tuple[Passed, ...]
+    """Columns that were not compared, and why."""
+    profile: Profile
+    """The reference."""
+    counts: Counts
+    """The current rows, one group."""
+    current: str
+    """Where the current rows are."""
+    config: PSIConfig
+
+    @property
+    def verdict(self) -> Verdict:
+        """Drift where any column drifts; insufficient where none can be judged."""
+        return overall(self.columns)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether any row was sampled, so that weighting makes a difference."""
+        return self.profile.weight != self.profile.rows or bool(
+            self.counts.weight[0] != self.counts.rows[0]
+        )
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return the columns as they stand in JSON."""
+        return [
+            {
+                **column.document(),
+                "moved": moved(column, 0) if column.q_value[0] <= self.config.alpha else None,
+            }
+            for column in self.columns
+        ]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the answer as it stands in JSON."""
+        counts = self.counts
+        return {
+            "verdict": str(self.verdict),
+            "threshold": self.config.threshold,
+            "alpha": self.config.alpha,
+            "num_bins": self.profile.num_bins,
+            "epsilon": self.config.epsilon,
+            "random_seed": self.config.random_seed,
+            "weighted": self.profile.weighted,
+            "sampled": self.sampled,
+            "reference": {
+                "source": self.profile.source,
+                "rows": self.profile.rows,
+                "weighted_rows": plain_count(self.profile.weight),
+                "effective_rows": plain_count(self.profile.effective),
+            },
+            "current": {
+                "source": self.current,
+                "rows": int(counts.rows[0]),
+                "weighted_rows": plain_count(float(counts.weight[0])),
+                "effective_rows": plain_count(float(counts.effective[0])),
+            },
+            "columns": self.rows(),
+            "passed_over": [{"column": item.column, "reason": item.reason} for item in self.passed],
+        }
+
+    def failing(self, *, above: float | None = None, on: str | None = None) -> list[PSIColumn]:
+        """Return the columns whose change is significant and too large.
+
+        Args:
+            above: smoothed PSI that is too large.
+            on: `drift` (larger than the threshold), `moderate` (0.1 or more) or `significant`
+                (0.25 or more).
+        """
+        failing = []
+        for column in self.columns:
+            if column.verdict[0] is Verdict.INSUFFICIENT:
+                continue
+            significant = column.q_value[0] <= self.config.alpha
+            severity = column.severity[0]
+            is_on = {
+                None: False,
+                "drift": column.verdict[0] is Verdict.DRIFT,
+                "moderate": severity != "none",
+                "significant": severity == "significant",
+            }[on]
+            if is_on or (above is not None and significant and column.psi_smoothed[0] > above):
+                failing.append(column)
+        return failing
+
+
+def fit_reference(
+    rows: Rows,
+    names: Sequence[str] = (),
+    *,
+    where: Expr | None = None,
+    weighted: bool = True,
+    config: PSIConfig | None = None,
+) -> tuple[Profile, list[Passed]]:
+    """Fit the profile of a reference.
+
+    Args:
+        rows: the reference.
+        names: columns; every suitable one when there are none.
+        where: the rows that count; all when None.
+        weighted: count rows 1/sampling_probability times.
+        config: settings.
+
+    Returns:
+        The profile, and the columns that were passed over.
+
+    Raises:
+        SchemaError: an unknown column or one that cannot be watched; no suitable column.
+        NotEnoughDataError: no rows.
+    """
+    config = config or PSIConfig()
+    types = rows.columns()
+    passed: list[Passed] = []
+    if names:
+        features = [feature_named(name, types) for name in dict.fromkeys(names)]
+    else:
+        features, passed = suitable_features(rows)
+    if not features:
+        reasons = "; ".join(f"{item.column} {item.reason}" for item in passed[:5])
+        raise SchemaError(
+            f"no column of numbers or categories in {rows.url}: {reasons or 'it has no columns'}",
+            hint="--column NAME takes a column all the same",
+        )
+    profile = fit_profile(
+        rows,
+        features,
+        where=where,
+        weighted=weighted,
+        num_bins=config.num_bins,
+        min_samples_per_bin=config.min_samples_per_bin,
+    )
+    if not profile.rows:
+        raise NotEnoughDataError(
+            f"no rows in the reference {rows.url}"
+            + ("" if where is None else " fulfil the conditions"),
+            hint="a longer period, fewer conditions or another --ref; of spans only the calls "
+            "of models count, unless --all-spans",
+        )
+    return profile, passed
+
+
+def compare_columns(
+    reference: Profile,
+    current: Rows,
+    names: Sequence[str] = (),
+    *,
+    where: Expr | None = None,
+    config: PSIConfig | None = None,
+    passed: Sequence[Passed] = (),
+) -> PSIAnswer:
+    """Compare current rows with a reference, column by column.
+
+    Args:
+        reference: the fitted reference.
+        current: the current rows.
+        names: columns of the reference; all that the current rows have when there are none.
+        where: the current rows that count; all when None.
+        config: settings; bins are those of the reference.
+        passed: columns that were passed over before.
+
+    Raises:
+        SchemaError: a named column that the reference or the current rows do not have.
+        NotEnoughDataError: no current rows.
+    """
+    config = config or PSIConfig()
+    left_out = list(passed)
+    if names:
+        chosen = {name: _named(reference, name) for name in dict.fromkeys(names)}
+        profile = replace(reference, columns=chosen)
+    else:
+        features = [column.feature for column in reference.columns.values()]
+        kept = [feature for feature in features if _fits(feature, current, left_out)]
+        if features and not kept:
+            raise SchemaError(
+                f"{current.url} has none of the reference's columns",
+                hint=f"columns of the reference: {', '.join(reference.columns)}",
+            )
+        profile = replace(reference, columns={f.name: reference.columns[f.name] for f in kept})
+    counts = count_rows(profile, current, where=where)
+    if not counts.rows[0]:
+        raise NotEnoughDataError(
+            f"no rows in {current.url}" + ("" if where is None else " fulfil the conditions"),
+            hint="a longer period, fewer conditions or another --cur; of spans only the calls "
+            "of models count, unless --all-spans",
+        )
+    if not names:
+        profile = _without_empty(profile, counts, left_out)
+    columns = psi_columns(profile, counts, config)
+    columns.sort(key=_order)
+    return PSIAnswer(tuple(columns), tuple(left_out), profile, counts, current.url, config)
+
+
+def _named(reference: Profile, name: str) -> ColumnProfile:
+    if name not in reference.columns:
+        near = nearest(name, reference.columns)
+        raise SchemaError(
+            f"the reference has no column {name!r}",
+            hint=f"did you mean {near}?" if near else f"columns: {', '.join(reference.columns)}",
+        )
+    return reference.columns[name]
+
+
+def _fits(feature: Feature, current: Rows, left_out: list[Passed]) -> bool:
+    """Return whether the current rows have a feature; else say why not."""
+    try:
+        check_feature(feature, current.columns(), current.url)
+    except UsageError as error:
+        left_out.append(Passed(feature.name, error.message))
+        return False
+    return True
+
+
+def _without_empty(profile: Profile, counts: Counts, left_out: list[Passed]) -> Profile:
+    """Leave out the columns that have no value on either side, if others have some."""
+    filled = {
+        name: column
+        for name, column in profile.columns.items()
+        if column.counts[:-1].any() or counts.columns[name].counts[0, :-1].any()
+    }
+    if not filled:
+        return profile
+    left_out += [Passed(name, "no values") for name in profile.columns if name not in filled]
+    return replace(profile, columns=filled)
+
+
+def _order(column: PSIColumn) -> tuple[int, float, str]:
+    rank = (Verdict.DRIFT, Verdict.STABLE, Verdict.INSUFFICIENT).index(column.verdict[0])
+    size = float(column.psi_smoothed[0])
+    return rank, 0.0 if math.isnan(size) else -size, column.name

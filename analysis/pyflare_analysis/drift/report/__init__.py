@@ -1,0 +1,1 @@
+"""Every column over windows of time. Open first: `report.py`, `heatmap.py`."""

@@ -1,0 +1,1 @@
+"""Tests of single columns. Open first: `columns.py`."""

@@ -1,0 +1,274 @@
+"""Tests of single columns: Kolmogorov-Smirnov, Wasserstein, Jensen-Shannon, chi-square."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflare_analysis.drift.detector import Verdict
+from pyflare_analysis.drift.profiles.bins import bin_counts, quantile_edges, stand_alone
+from pyflare_analysis.drift.profiles.columns import Feature
+from pyflare_analysis.drift.profiles.sketch import thin
+from pyflare_analysis.drift.univariate.count_distances import chi_square, jensen_shannon
+from pyflare_analysis.drift.univariate.distances import Sample, kolmogorov_smirnov, wasserstein
+from pyflare_analysis.drift.univariate.measured import Measured
+from pyflare_analysis.drift.univariate.summary import Categories, Numbers, Summary
+from pyflare_analysis.statistics import benjamini_hochberg
+from pyflare_proto.errors import UsageError
+
+__all__ = [
+    "TESTS",
+    "TestName",
+    "UnivariateColumn",
+    "UnivariateConfig",
+    "compact_summary",
+    "measure_columns",
+    "overall_verdict",
+]
+
+Floats = NDArray[np.float64]
+TestName = Literal["ks", "wasserstein", "js", "chi2"]
+TESTS: dict[str, tuple[TestName, ...]] = {
+    "numeric": ("ks", "wasserstein", "js"),
+    "categorical": ("js", "chi2"),
+}
+"""Tests of each kind of column, in the order in which they are shown."""
+
+_REFERENCE_POINTS = 8192
+_REFERENCE_CATEGORIES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class UnivariateConfig:
+    """Settings of the tests.
+
+    Raises:
+        UsageError: a value out of its range.
+    """
+
+    tests: tuple[str, ...] = ("ks", "wasserstein", "js", "chi2")
+    """Tests to do, each where it fits the kind of column."""
+    threshold: float = 0.1
+    """Effect size that drift exceeds, 0 or more."""
+    alpha: float = 0.05
+    """False discovery rate at which a change is significant, in (0, 1)."""
+    num_bins: int = 10
+    """Quantile bins of a numeric column for Jensen-Shannon, 2 or more."""
+    min_samples_per_bin: int = 5
+    """Values of the reference in a bin at least."""
+    random_seed: int = 42
+    """Seed of permutations and bootstraps."""
+    bootstraps: int = 200
+    """Draws of the interval of Wasserstein's distance; 0: no interval."""
+
+    def __post_init__(self) -> None:
+        known = {name for names in TESTS.values() for name in names}
+        unknown = [name for name in self.tests if name not in known]
+        if unknown or not self.tests:
+            raise UsageError(
+                f"unknown test {unknown[0]!r}" if unknown else "no tests",
+                hint=f"tests: {', '.join(sorted(known))}",
+            )
+        if self.threshold < 0 or not 0 < self.alpha < 1:
+            raise UsageError(
+                f"threshold {self.threshold}, alpha {self.alpha}",
+                hint="threshold from 0, alpha within (0, 1)",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class UnivariateColumn:
+    """One test of one column."""
+
+    name: str
+    kind: str
+    test: TestName
+    measured: Measured | None
+    """None where there is too little to compute anything."""
+    q_value: float
+    """p-value after Benjamini and Hochberg over all tests of the answer; NaN where untested."""
+    verdict: Verdict
+    reason: str | None
+    """Why the verdict is insufficient."""
+    reference_count: float
+    """Weighted values of the reference."""
+    current_count: float
+    """Weighted current values."""
+
+    def document(self) -> dict[str, object]:
+        """Return the test as it stands in JSON."""
+        measured = self.measured
+        figures: dict[str, object] = dict.fromkeys(
+            ("statistic", "effect_size", "ci_low", "ci_high", "p_value", "p_value_method",
+             "critical_value")
+        )  # fmt: skip
+        if measured is not None:
+            figures = {name: getattr(measured, name) for name in figures}
+        return {
+            "column": self.name,
+            "kind": self.kind,
+            "test": self.test,
+            **figures,
+            "q_value": self.q_value,
+            "verdict": str(self.verdict),
+            "reason": self.reason,
+            "reference_count": self.reference_count,
+            "current_count": self.current_count,
+        }
+
+
+def compact_summary(summary: Summary) -> Summary:
+    """Return a summary that is small enough to save: at most 16,384 points and 1,000 categories.
+
+    A cumulative share is then too small by at most 2^-13, which the tests allow for.
+    """
+    found: dict[str, Numbers | Categories] = {}
+    for name, feature in summary.features.items():
+        if isinstance(feature, Numbers):
+            points = thin(feature.points, _REFERENCE_POINTS)
+            moved = 0.0 if points is feature.points else 1 / _REFERENCE_POINTS
+            found[name] = replace(feature, points=points, rank_error=feature.rank_error + moved)
+        else:
+            ordered = sorted(feature.counts.items(), key=lambda item: (-item[1], item[0]))
+            gone = sum(count for _, count in ordered[_REFERENCE_CATEGORIES:])
+            kept = dict(ordered[:_REFERENCE_CATEGORIES])
+            found[name] = replace(feature, counts=kept, rest=feature.rest + gone)
+    return replace(summary, features=found)
+
+
+def measure_columns(
+    features: Sequence[Feature],
+    reference: Summary,
+    current: Summary,
+    config: UnivariateConfig | None = None,
+) -> list[UnivariateColumn]:
+    """Test columns.
+
+    Args:
+        features: which.
+        reference: summary of the reference.
+        current: summary of the current rows, with the same features.
+        config: settings.
+    """
+    config = config or UnivariateConfig()
+    columns = [
+        _measure(feature, test, reference, current, config)
+        for feature in features
+        for test in TESTS[feature.kind]
+        if test in config.tests
+    ]
+    p = np.array([math.nan if c.measured is None else c.measured.p_value for c in columns])
+    return [
+        _judge(column, float(q), config)
+        for column, q in zip(columns, benjamini_hochberg(p), strict=True)
+    ]
+
+
+def _measure(
+    feature: Feature, test: TestName, reference: Summary, current: Summary, config: UnivariateConfig
+) -> UnivariateColumn:
+    sides = reference.features[feature.name], current.features[feature.name]
+    counts = [_present(side) for side in sides]
+    scales = [s.effective / s.weight if s.weight else 0.0 for s in (reference, current)]
+    effective = [count * scale for count, scale in zip(counts, scales, strict=True)]
+    least = 2 * config.min_samples_per_bin
+    reason = None
+    for size, name in zip(effective, ("the reference has", "current:"), strict=True):
+        if size < least and reason is None:
+            reason = f"{name} {size:.0f} values, fewer than {least}"
+    measured = None
+    if reason is None:
+        if isinstance(sides[0], Numbers) and isinstance(sides[1], Numbers):
+            measured = _numeric(test, sides[0], sides[1], (scales[0], scales[1]), config)
+        elif isinstance(sides[0], Categories) and isinstance(sides[1], Categories):
+            x, y = _categories(sides[0], sides[1])
+            measured = _counts(test, x * scales[0], y * scales[1], config)
+    return UnivariateColumn(
+        feature.name, feature.kind, test, measured, math.nan, Verdict.INSUFFICIENT, reason,
+        counts[0], counts[1],
+    )  # fmt: skip
+
+
+def _present(side: Numbers | Categories) -> float:
+    if isinstance(side, Numbers):
+        return side.points.total
+    return sum(side.counts.values()) + side.rest
+
+
+def _numeric(
+    test: TestName,
+    reference: Numbers,
+    current: Numbers,
+    scales: tuple[float, float],
+    config: UnivariateConfig,
+) -> Measured:
+    alpha, seed = config.alpha, config.random_seed
+    if test == "js":
+        edges = quantile_edges(reference.points, config.num_bins, config.min_samples_per_bin)
+        x = np.append(bin_counts(reference.points, edges), reference.missing)
+        y = np.append(bin_counts(current.points, edges), current.missing)
+        return jensen_shannon(
+            x * scales[0], y * scales[1], alpha=alpha, seed=seed,
+            quantile_bins=not stand_alone(edges, x[:-1]),
+        )  # fmt: skip
+    samples = [
+        Sample(side.points, side.points.total * scale, side.rank_error)
+        for side, scale in zip((reference, current), scales, strict=True)
+    ]
+    if test == "ks":
+        return kolmogorov_smirnov(samples[0], samples[1], alpha=alpha, seed=seed)
+    return wasserstein(samples[0], samples[1], alpha=alpha, seed=seed, bootstraps=config.bootstraps)
+
+
+def _categories(reference: Categories, current: Categories) -> tuple[Floats, Floats]:
+    """Return the counts of both sides: the most frequent of all categories, rest, missing."""
+    sides: tuple[Mapping[str, float], ...] = (reference.counts, current.counts)
+    total = dict(sides[0])
+    for name, count in sides[1].items():
+        total[name] = total.get(name, 0.0) + count
+    chosen = sorted(total, key=lambda name: (-total[name], name))[:_REFERENCE_CATEGORIES]
+    rows = []
+    for side, counts in zip((reference, current), sides, strict=True):
+        named = [counts.get(name, 0.0) for name in chosen]
+        rest = 0.0
+        if len(chosen) < len(total) or side.rest:
+            rest = sum(counts.values()) + side.rest - sum(named)
+        rows.append(np.array([*named, max(rest, 0.0), side.missing]))
+    return rows[0], rows[1]
+
+
+def _counts(test: TestName, x: Floats, y: Floats, config: UnivariateConfig) -> Measured:
+    if test == "js":
+        return jensen_shannon(x, y, alpha=config.alpha, seed=config.random_seed)
+    return chi_square(x, y, alpha=config.alpha, seed=config.random_seed)
+
+
+def _judge(column: UnivariateColumn, q: float, config: UnivariateConfig) -> UnivariateColumn:
+    measured = column.measured
+    if measured is None:
+        return column
+    verdict, reason = Verdict.STABLE, None
+    # An effect without a scale (a reference of one value) exceeds any threshold.
+    large = math.isnan(measured.effect_size) or measured.effect_size > config.threshold
+    if q <= config.alpha:
+        verdict = Verdict.DRIFT if large else Verdict.STABLE
+    elif measured.critical_value > config.threshold:
+        verdict = Verdict.INSUFFICIENT
+        reason = (
+            f"an effect of {config.threshold:g} would not be significant: the smallest that "
+            f"would is {measured.critical_value:.3g}"
+        )
+    return replace(column, q_value=q, verdict=verdict, reason=reason)
+
+
+def overall_verdict(columns: Sequence[UnivariateColumn]) -> Verdict:
+    """Return drift where any test says so, insufficient where none can say anything."""
+    verdicts = {column.verdict for column in columns}
+    if Verdict.DRIFT in verdicts:
+        return Verdict.DRIFT
+    return Verdict.STABLE if Verdict.STABLE in verdicts else Verdict.INSUFFICIENT
