@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pyflare_analysis.rca.change_sources import TableChange, attribute_table
+from pyflare_analysis.rca.attribution.sources import TableChange, attribute_table
 from pyflare_storage.source import open_source
 
 Slice = frozenset[tuple[str, str]]

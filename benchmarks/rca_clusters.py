@@ -59,7 +59,7 @@ def masked(messages: Sequence[str]) -> list[str]:
     """Return the messages with PyFlare's masks."""
     import polars as pl
 
-    from pyflare_analysis.rca.masks import mask
+    from pyflare_analysis.rca.clusters.masks import mask
 
     return mask(pl.Series(messages)).to_list()
 
@@ -68,8 +68,8 @@ def templates(messages: Sequence[str]) -> Groups:
     """Return PyFlare's templates: masks, distinct forms, templates."""
     import polars as pl
 
-    from pyflare_analysis.rca.masks import mask
-    from pyflare_analysis.rca.templates import find_templates
+    from pyflare_analysis.rca.clusters.masks import mask
+    from pyflare_analysis.rca.clusters.templates import find_templates
 
     forms = mask(pl.Series("form", messages))
     counted = forms.value_counts(name="count")
@@ -80,8 +80,8 @@ def templates(messages: Sequence[str]) -> Groups:
 
 def clusters(messages: Sequence[str]) -> Groups:
     """Return PyFlare's clusters: the whole answer, with times, growth and members."""
-    from pyflare_analysis.rca.clusters import FailureClusterer, FailureClustererConfig
-    from pyflare_analysis.rca.failure_rows import FailureRecord
+    from pyflare_analysis.rca.clusters.clusterer import FailureClusterer, FailureClustererConfig
+    from pyflare_analysis.rca.clusters.failure_rows import FailureRecord
 
     records = [
         FailureRecord(id=str(i), error_message=text, trace_id=str(i // 2), time_ns=i)
@@ -97,8 +97,8 @@ def answer(messages: Sequence[str]) -> Groups:
     """Make the whole answer as `pyflare rca clusters` does, from messages in memory."""
     import polars as pl
 
-    from pyflare_analysis.rca.clusters import FailureClusterer, FailureClustererConfig
-    from pyflare_analysis.rca.failure_rows import SCHEMA, RecordRows
+    from pyflare_analysis.rca.clusters.clusterer import FailureClusterer, FailureClustererConfig
+    from pyflare_analysis.rca.clusters.failure_rows import SCHEMA, RecordRows
 
     number = pl.int_range(len(messages), eager=True)
     rows = RecordRows(())
@@ -239,7 +239,7 @@ def memory_line(rows: int) -> str:
     import polars as pl
     from rca_messages import messages
 
-    from pyflare_analysis.rca.clusters import FailureClustererConfig, cluster_spans
+    from pyflare_analysis.rca.clusters.clusterer import FailureClustererConfig, cluster_spans
     from pyflare_storage.source import open_source
 
     part = 250_000

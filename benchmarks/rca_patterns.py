@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pyflare_analysis.rca.patterns import Pattern, PatternDetector
+from pyflare_analysis.rca.patterns.detector import Pattern, PatternDetector
 from pyflare_analysis.statistics import wilson_interval
 from pyflare_collector.workload import Traffic, TrafficConfig, encode, make_traffic, write_file
 from pyflare_collector.workload import catalogue as cat

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from rca_patterns import span_table
 
-from pyflare_analysis.rca.change_sources import attribute_spans
-from pyflare_analysis.rca.slices import SliceAnalyzer, SliceAnalyzerConfig
+from pyflare_analysis.rca.attribution.sources import attribute_spans
+from pyflare_analysis.rca.slices.analyzer import SliceAnalyzer, SliceAnalyzerConfig
 from pyflare_analysis.statistics import wilson_interval
 from pyflare_collector.importer import import_files
 from pyflare_collector.workload import Traffic, TrafficConfig, encode, make_traffic, write_file

@@ -165,7 +165,7 @@ def _answer(**figures: object) -> None:
 
 def _slices(options: argparse.Namespace) -> None:
     from pyflare_analysis.rca.metrics import outcome_metric
-    from pyflare_analysis.rca.slices import SliceAnalyzer, SliceAnalyzerConfig
+    from pyflare_analysis.rca.slices.analyzer import SliceAnalyzer, SliceAnalyzerConfig
     from pyflare_storage.source import open_source
 
     source = open_source(options.file)
@@ -200,7 +200,7 @@ def _check(options: argparse.Namespace) -> None:
     from pyflare_analysis.rca.coded import CodedRows, fit_dimensions
     from pyflare_analysis.rca.dimensions import resolve_dimension
     from pyflare_analysis.rca.metrics import MetricReader, outcome_metric
-    from pyflare_analysis.rca.slice_cells import find_cells, totals
+    from pyflare_analysis.rca.slices.cells import find_cells, totals
     from pyflare_storage.source import open_source
 
     source = open_source(options.file)

@@ -24,7 +24,7 @@ from pyflare_cli.tables import Column
 from pyflare_proto.errors import UsageError
 
 if TYPE_CHECKING:
-    from pyflare_analysis.rca.attribution import Attribution, AttributionConfig
+    from pyflare_analysis.rca.attribution.answer import Attribution, AttributionConfig
 
 DAY_NS = 86_400_000_000_000
 
@@ -60,7 +60,7 @@ class CauseOptions:
 
     def config(self) -> AttributionConfig:
         """Return the options as the analysis takes them."""
-        from pyflare_analysis.rca.attribution import AttributionConfig
+        from pyflare_analysis.rca.attribution.answer import AttributionConfig
 
         return AttributionConfig(
             depth=self.depth,
@@ -160,7 +160,7 @@ def _of_table(
 ) -> Attribution:
     from dataclasses import replace
 
-    from pyflare_analysis.rca.change_sources import TableChange, attribute_table
+    from pyflare_analysis.rca.attribution.sources import TableChange, attribute_table
     from pyflare_storage.source import open_source
 
     if table.time_column is None or table.value is None or periods.at is None:
@@ -198,7 +198,7 @@ def _of_spans(
 ) -> Attribution:
     from dataclasses import replace
 
-    from pyflare_analysis.rca.change_sources import attribute_spans
+    from pyflare_analysis.rca.attribution.sources import attribute_spans
 
     before, after = _ranges(periods, filters, time.time_ns())
     others = replace(filters, since=None, until=None)

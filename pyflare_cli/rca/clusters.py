@@ -19,8 +19,8 @@ from pyflare_proto.errors import GateError, NotFoundError, StorageError, UsageEr
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pyflare_analysis.rca.cluster_state import ClusterStore, Registry
-    from pyflare_analysis.rca.clusters import ClusterAnswer, FailureClustererConfig
+    from pyflare_analysis.rca.clusters.clusterer import ClusterAnswer, FailureClustererConfig
+    from pyflare_analysis.rca.clusters.state import ClusterStore, Registry
 
 __all__ = ["ClusterOptions", "clusters", "growth_text", "open_state"]
 
@@ -75,7 +75,7 @@ class ClusterOptions:
         Raises:
             UsageError: an option out of range.
         """
-        from pyflare_analysis.rca.clusters import FailureClustererConfig
+        from pyflare_analysis.rca.clusters.clusterer import FailureClustererConfig
 
         for name, value in (("--limit", self.limit), ("--members", self.members)):
             if value is not None and value < 1:
@@ -202,7 +202,7 @@ def clusters(
     A cluster keeps its id from run to run. The growth compares the rate in the recent part of
     the time with the rate before.
     """
-    from pyflare_analysis.rca.cluster_state import Registry
+    from pyflare_analysis.rca.clusters.state import Registry
 
     if fail_on is not None and fail_on not in GATES:
         raise UsageError(f"--fail-on {fail_on}", hint="--fail-on new or --fail-on growing")
@@ -237,7 +237,7 @@ def _answer(
     registry: Registry,
     weighted: bool,
 ) -> ClusterAnswer:
-    from pyflare_analysis.rca.clusters import cluster_spans, cluster_table
+    from pyflare_analysis.rca.clusters.clusterer import cluster_spans, cluster_table
     from pyflare_storage.source import open_source
 
     if table.input_file is None:
@@ -268,7 +268,7 @@ def open_state(
     By default those of the data directory, when its spans are read. A data directory that
     cannot be written is read without them.
     """
-    from pyflare_analysis.rca.cluster_state import ClusterStore
+    from pyflare_analysis.rca.clusters.state import ClusterStore
     from pyflare_storage.dataset import DataDirectory
 
     if options.no_state:

@@ -19,8 +19,8 @@ from pyflare_cli.rca.slices import open_evaluations
 from pyflare_proto.errors import GateError, UsageError
 
 if TYPE_CHECKING:
-    from pyflare_analysis.rca.pattern import PatternDetectorConfig, PatternReport
-    from pyflare_analysis.rca.series import SeriesReport
+    from pyflare_analysis.rca.patterns.pattern import PatternDetectorConfig, PatternReport
+    from pyflare_analysis.rca.patterns.series import SeriesReport
 
 __all__ = ["patterns"]
 
@@ -80,7 +80,7 @@ class PatternOptions:
 
     def check(self) -> None:
         """Raise `UsageError` for a value that cannot be."""
-        from pyflare_analysis.rca.pattern import PatternType
+        from pyflare_analysis.rca.patterns.pattern import PatternType
         from pyflare_storage.times import is_duration
 
         if self.sensitivity not in _ALPHAS:
@@ -100,7 +100,7 @@ class PatternOptions:
 
     def config(self) -> PatternDetectorConfig:
         """Return the options as the detector takes them."""
-        from pyflare_analysis.rca.pattern import PatternDetectorConfig
+        from pyflare_analysis.rca.patterns.pattern import PatternDetectorConfig
 
         return PatternDetectorConfig(
             every=self.every,
@@ -158,7 +158,7 @@ def patterns(
     if series.input_file is not None or series.time is not None or series.value is not None:
         _series(run, options, series, filters)
         return
-    from pyflare_analysis.rca.patterns import PatternDetector
+    from pyflare_analysis.rca.patterns.detector import PatternDetector
 
     with ExitStack() as stack:
         spans = stack.enter_context(source.open(run.settings))
@@ -192,7 +192,7 @@ def _answer(run: Run, report: PatternReport, options: PatternOptions) -> None:
 def _series(
     run: Run, options: PatternOptions, series: SeriesOptions, filters: FilterOptions
 ) -> None:
-    from pyflare_analysis.rca.series import SeriesConfig, detect_series, read_series
+    from pyflare_analysis.rca.patterns.series import SeriesConfig, detect_series, read_series
     from pyflare_storage.source import open_source
 
     if series.input_file is None or series.time is None or series.value is None:
@@ -254,7 +254,7 @@ def _document(
 
 def _pattern_lines(row: Mapping[str, object]) -> list[str]:
     """Return a pattern as it is read on a terminal: what, where, when, how much, what to try."""
-    from pyflare_analysis.rca.actions import slice_text
+    from pyflare_analysis.rca.patterns.actions import slice_text
     from pyflare_cli.text import printable
 
     affected, actions = row["affected"], row["suggested_actions"]

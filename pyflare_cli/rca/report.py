@@ -19,7 +19,7 @@ from pyflare_proto.errors import GateError, StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pyflare_analysis.rca.report import RcaReport
+    from pyflare_analysis.rca.report.page import RcaReport
 
 __all__ = ["report"]
 
@@ -58,8 +58,8 @@ def report(
     Joins `rca patterns`, `rca attribution`, `rca slices` and `rca clusters`. A part without
     enough data says so, and the rest of the page stands; without any it exits with 4.
     """
-    from pyflare_analysis.rca.cluster_state import Registry
-    from pyflare_analysis.rca.report import ReportConfig, build_report
+    from pyflare_analysis.rca.clusters.state import Registry
+    from pyflare_analysis.rca.report.page import ReportConfig, build_report
 
     with ExitStack() as stack:
         spans = stack.enter_context(source.open(run.settings))

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pyflare_analysis.rca.actions import slice_text
-from pyflare_analysis.rca.pattern import severity_level
-from pyflare_analysis.rca.report_words import cluster_name, figure, metric_name, minute
+from pyflare_analysis.rca.patterns.actions import slice_text
+from pyflare_analysis.rca.patterns.pattern import severity_level
+from pyflare_analysis.rca.report.words import cluster_name, figure, metric_name, minute
 from pyflare_cli.figures import usd
 from pyflare_storage.times import parse_duration_ns, parse_iso
 
 if TYPE_CHECKING:
-    from pyflare_analysis.rca.clusters import FailureCluster
-    from pyflare_analysis.rca.report import Change, RcaReport
+    from pyflare_analysis.rca.clusters.clusterer import FailureCluster
+    from pyflare_analysis.rca.report.page import Change, RcaReport
 
 __all__ = [
     "Block",

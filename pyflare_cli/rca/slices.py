@@ -18,7 +18,7 @@ from pyflare_proto.errors import UsageError
 
 if TYPE_CHECKING:
     from pyflare_analysis.rca.metrics import Metric
-    from pyflare_analysis.rca.slices import SliceAnalysis, SliceAnalyzerConfig
+    from pyflare_analysis.rca.slices.analyzer import SliceAnalysis, SliceAnalyzerConfig
     from pyflare_storage.expressions import Expr
     from pyflare_storage.source import Source
 
@@ -88,7 +88,7 @@ class SliceOptions:
 
     def config(self) -> SliceAnalyzerConfig:
         """Return the options as the analyzer takes them."""
-        from pyflare_analysis.rca.slices import SliceAnalyzerConfig
+        from pyflare_analysis.rca.slices.analyzer import SliceAnalyzerConfig
 
         if self.limit < 1:
             raise UsageError(f"--limit is {self.limit}", hint="--limit takes a number from 1")
@@ -176,7 +176,7 @@ def _of_table(
     table: Source, outcome: str, options: SliceOptions, filters: FilterOptions
 ) -> SliceAnalysis:
     from pyflare_analysis.rca.metrics import outcome_metric
-    from pyflare_analysis.rca.slices import SliceAnalyzer
+    from pyflare_analysis.rca.slices.analyzer import SliceAnalyzer
 
     metric = outcome_metric(table, outcome, metric=options.metric)
     where = table_condition(table, filters)
@@ -192,7 +192,7 @@ def _of_spans(
     span_types: list[str] | tuple[str, ...],
 ) -> SliceAnalysis:
     from pyflare_analysis.rca.metrics import resolve_metric
-    from pyflare_analysis.rca.slices import SliceAnalyzer
+    from pyflare_analysis.rca.slices.analyzer import SliceAnalyzer
 
     name = options.metric or "error_rate"
     metric = resolve_metric(name, spans.columns(), span_types=span_types)

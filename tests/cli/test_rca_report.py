@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import pyflare_cli
-from pyflare_analysis.rca.error_kinds import kind_of
+from pyflare_analysis.rca.clusters.error_kinds import kind_of
 from pyflare_collector.workload.traffic import TrafficConfig, make_traffic
 from pyflare_storage.times import parse_iso
 from tests.cli.conftest import Pyflare

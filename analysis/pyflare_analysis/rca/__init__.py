@@ -1,6 +1,7 @@
 """Root cause: which segment fails, since when, and what the failures say."""
 
-from pyflare_analysis.rca.clusters import (
+from pyflare_analysis.rca.attribution.sources import attribute_spans, attribute_table
+from pyflare_analysis.rca.clusters.clusterer import (
     ClusterAnswer,
     FailureCluster,
     FailureClusterer,
@@ -9,7 +10,16 @@ from pyflare_analysis.rca.clusters import (
     cluster_spans,
     cluster_table,
 )
-from pyflare_analysis.rca.report import RcaReport, ReportConfig, build_report
+from pyflare_analysis.rca.patterns.detector import PatternDetector, PatternReport
+from pyflare_analysis.rca.patterns.pattern import Pattern, PatternDetectorConfig, PatternType
+from pyflare_analysis.rca.report.page import RcaReport, ReportConfig, build_report
+from pyflare_analysis.rca.slices.analyzer import (
+    SliceAnalysisResult,
+    SliceAnalyzer,
+    SliceAnalyzerConfig,
+    SliceDimension,
+    SliceMetric,
+)
 
 __all__ = [
     "ClusterAnswer",
@@ -17,8 +27,20 @@ __all__ = [
     "FailureClusterer",
     "FailureClustererConfig",
     "FailureRecord",
+    "Pattern",
+    "PatternDetector",
+    "PatternDetectorConfig",
+    "PatternReport",
+    "PatternType",
     "RcaReport",
     "ReportConfig",
+    "SliceAnalysisResult",
+    "SliceAnalyzer",
+    "SliceAnalyzerConfig",
+    "SliceDimension",
+    "SliceMetric",
+    "attribute_spans",
+    "attribute_table",
     "build_report",
     "cluster_spans",
     "cluster_table",

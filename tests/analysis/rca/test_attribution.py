@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pyflare_analysis.rca.attribution import Attribution, AttributionConfig
-from pyflare_analysis.rca.change_search import leaf_evidence, wander_of
-from pyflare_analysis.rca.change_sources import TableChange, attribute_spans, attribute_table
+from pyflare_analysis.rca.attribution.answer import Attribution, AttributionConfig
+from pyflare_analysis.rca.attribution.search import leaf_evidence, wander_of
+from pyflare_analysis.rca.attribution.sources import TableChange, attribute_spans, attribute_table
 from pyflare_proto.errors import NotEnoughDataError, SchemaError, UsageError
 from pyflare_storage.source import open_source
 from tests.shared_data import shared_path

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pyflare_analysis.rca.changepoints import binary_segmentation, change_points
+from pyflare_analysis.rca.patterns.changepoints import binary_segmentation, change_points
 
 HOUR_NS = 3_600_000_000_000
 

@@ -9,8 +9,7 @@ import polars as pl
 import pytest
 
 from benchmarks.rca_messages import messages
-from pyflare_analysis.rca.cluster_growth import Trend
-from pyflare_analysis.rca.clusters import (
+from pyflare_analysis.rca.clusters.clusterer import (
     FailureCluster,
     FailureClusterer,
     FailureClustererConfig,
@@ -18,7 +17,8 @@ from pyflare_analysis.rca.clusters import (
     cluster_spans,
     cluster_table,
 )
-from pyflare_analysis.rca.failure_rows import RecordRows
+from pyflare_analysis.rca.clusters.failure_rows import RecordRows
+from pyflare_analysis.rca.clusters.growth import Trend
 from pyflare_proto.errors import NotEnoughDataError, SchemaError
 from pyflare_storage.filters import Filters
 from pyflare_storage.source import open_source
@@ -221,7 +221,7 @@ def test_representative_error_is_the_medoid_of_the_examples() -> None:
     (bare,) = clusterer.cluster_failures([record(1, "a")])
     from dataclasses import replace
 
-    from pyflare_analysis.rca.clusters import FailureExample
+    from pyflare_analysis.rca.clusters.clusterer import FailureExample
 
     texts = ("a x y z", "a b c e", "a b c d")
     cluster = replace(bare, examples=tuple(FailureExample(text, 1) for text in texts))

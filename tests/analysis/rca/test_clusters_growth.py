@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pyflare_analysis.rca.cluster_growth import Counts, Trend, growths
+from pyflare_analysis.rca.clusters.growth import Counts, Trend, growths
 
 
 def test_p_value_and_interval_are_those_of_the_binomial_test() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pyflare_analysis.rca.clusters import cluster_spans
+from pyflare_analysis.rca.clusters.clusterer import cluster_spans
 from pyflare_storage.filters import Filters
 from pyflare_storage.load import load
 from pyflare_storage.source import open_source

@@ -3,7 +3,9 @@
 import stat
 from pathlib import Path
 
-from pyflare_analysis.rca.cluster_state import (
+from pyflare_analysis.rca.clusters.clusterer import ClusterAnswer, FailureClusterer, FailureRecord
+from pyflare_analysis.rca.clusters.failure_rows import RecordRows
+from pyflare_analysis.rca.clusters.state import (
     ALGORITHM,
     ClusterKey,
     ClusterStore,
@@ -11,8 +13,6 @@ from pyflare_analysis.rca.cluster_state import (
     Registry,
     covers,
 )
-from pyflare_analysis.rca.clusters import ClusterAnswer, FailureClusterer, FailureRecord
-from pyflare_analysis.rca.failure_rows import RecordRows
 
 NAMES = ("ada", "bob", "eve", "joe", "sam", "zoe")
 

@@ -14,7 +14,7 @@ from pyflare_analysis.rca.dimensions import (
     resolve_dimension,
 )
 from pyflare_analysis.rca.metrics import resolve_metric
-from pyflare_analysis.rca.slices import SliceAnalyzer, SliceAnalyzerConfig
+from pyflare_analysis.rca.slices.analyzer import SliceAnalyzer, SliceAnalyzerConfig
 from pyflare_proto.errors import UsageError
 from pyflare_storage.source import Source, open_source
 from tests.span_rows import START_NS, span, write_spans

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from pyflare_analysis.rca.masks import MASKS, MAX_CHARACTERS, WILDCARD, Mask, mask
+from pyflare_analysis.rca.clusters.masks import MASKS, MAX_CHARACTERS, WILDCARD, Mask, mask
 
 
 def masked(text: str) -> str:

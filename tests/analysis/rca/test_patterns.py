@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from benchmarks.rca_patterns import found, span_table
-from pyflare_analysis.rca.patterns import (
+from pyflare_analysis.rca.patterns.detector import (
     Pattern,
     PatternDetector,
     PatternDetectorConfig,

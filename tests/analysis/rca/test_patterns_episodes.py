@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom, nbinom
 
-from pyflare_analysis.rca.baseline import (
+from pyflare_analysis.rca.patterns.baseline import (
     binned_mean_sd,
     binned_quantile,
     dispersion,
     quantile_interval,
     threshold_bin,
 )
-from pyflare_analysis.rca.episodes import conditional_p, scan_episodes
+from pyflare_analysis.rca.patterns.episodes import conditional_p, scan_episodes
 
 
 def _scan(hits: np.ndarray, exposure: np.ndarray, **options: object) -> list:

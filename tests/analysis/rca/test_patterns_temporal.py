@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pyflare_analysis.rca.drift_links import correlation, stability
-from pyflare_analysis.rca.temporal import hour_blocks, hour_ratio, hour_tests
-from pyflare_analysis.rca.volume import expected_calls
+from pyflare_analysis.rca.patterns.drift_links import correlation, stability
+from pyflare_analysis.rca.patterns.temporal import hour_blocks, hour_ratio, hour_tests
+from pyflare_analysis.rca.patterns.volume import expected_calls
 
 DAY, HOUR = np.repeat(np.arange(7), 24), np.tile(np.arange(24), 7)
 

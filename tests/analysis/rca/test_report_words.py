@@ -2,9 +2,9 @@
 
 import pytest
 
-from pyflare_analysis.rca.error_kinds import kind_of
-from pyflare_analysis.rca.pattern import Pattern, PatternType
-from pyflare_analysis.rca.report_words import change_sentence, figure, filter_words
+from pyflare_analysis.rca.clusters.error_kinds import kind_of
+from pyflare_analysis.rca.patterns.pattern import Pattern, PatternType
+from pyflare_analysis.rca.report.words import change_sentence, figure, filter_words
 
 HOUR = 3_600_000_000_000
 START = 1_764_000_000_000_000_000  # 2025-11-24T16:00:00Z

@@ -18,7 +18,7 @@ from benchmarks.rca_series import (
     rolling_z,
     seasonal_naive,
 )
-from pyflare_analysis.rca.series import (
+from pyflare_analysis.rca.patterns.series import (
     SeriesConfig,
     detect_series,
     read_series,

@@ -9,7 +9,7 @@ import pytest
 
 from pyflare_analysis.rca import coded
 from pyflare_analysis.rca.metrics import outcome_metric
-from pyflare_analysis.rca.slices import (
+from pyflare_analysis.rca.slices.analyzer import (
     SliceAnalysis,
     SliceAnalysisResult,
     SliceAnalyzer,

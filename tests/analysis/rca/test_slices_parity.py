@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pyflare_analysis.rca.change_sources import attribute_spans
-from pyflare_analysis.rca.slices import SliceAnalyzer, SliceAnalyzerConfig
+from pyflare_analysis.rca.attribution.sources import attribute_spans
+from pyflare_analysis.rca.slices.analyzer import SliceAnalyzer, SliceAnalyzerConfig
 from pyflare_collector.importer import import_files
 from pyflare_collector.workload import TrafficConfig, encode, make_traffic, write_file
 from pyflare_storage.dataset import DataDirectory

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom, fisher_exact, hypergeom, ttest_ind
 
-from pyflare_analysis.rca.slice_cells import Sums
-from pyflare_analysis.rca.slice_tests import (
+from pyflare_analysis.rca.slices.cells import Sums
+from pyflare_analysis.rca.slices.comparison import (
     deviance,
     hypergeometric_tail,
     mean_interval,

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from pyflare_analysis.rca.stacktraces import (
+from pyflare_analysis.rca.clusters.stacktraces import (
     frame_lines,
     frames,
     in_app_frames,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyflare_analysis.rca.templates import (
+from pyflare_analysis.rca.clusters.templates import (
     FREE_TEXT,
     TemplateOptions,
     find_templates,

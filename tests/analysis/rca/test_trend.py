@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, theilslopes
 
-from pyflare_analysis.rca.trend import mann_kendall, theil_sen, trend_of
+from pyflare_analysis.rca.patterns.trend import mann_kendall, theil_sen, trend_of
 
 
 def test_theil_sen_is_the_median_of_slopes() -> None:

@@ -1,0 +1,1 @@
+"""Where a change between two periods comes from. Open first: `answer.py`, `search.py`."""

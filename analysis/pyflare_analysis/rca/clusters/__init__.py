@@ -1,0 +1,1 @@
+"""What the failures say. Open first: `clusterer.py`, `templates.py`."""

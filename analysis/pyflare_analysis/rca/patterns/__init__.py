@@ -1,0 +1,1 @@
+"""Since when it is worse. Open first: `detector.py`, `search.py`; `series.py` for any series."""
