@@ -71,12 +71,21 @@ def tally(rows: CodedRows, key_of: Callable[[Block], NDArray[np.int64]], size: i
     for block in rows.blocks():
         key = key_of(block)
         kept = key >= 0
-        key, y = key[kept], block.values[kept]
-        w = np.ones(len(y)) if block.weights is None else block.weights[kept]
-        wy = w * y
-        sums[0] += np.bincount(key, minlength=size)
-        for row, addend in enumerate((w, w * w, wy, wy * y, wy * y * y)):
-            sums[row + 1] += np.bincount(key, weights=addend, minlength=size)
+        key, y, w = key[kept], block.values[kept], block.weights
+        count = np.bincount(key, minlength=size)
+        sums[0] += count
+        if w is None:
+            sums[1:3] += count
+        else:
+            w = w[kept]
+            for row, addend in enumerate((w, w * w), 1):
+                sums[row] += np.bincount(key, weights=addend, minlength=size)
+        # Of a rate few values are not 0, and only those add anything up.
+        some = np.flatnonzero(y)
+        key, y = key[some], y[some]
+        wy = y if w is None else w[some] * y
+        for row, addend in enumerate((wy, wy * y, wy * y * y), 3):
+            sums[row] += np.bincount(key, weights=addend, minlength=size)
     return Sums(*sums)
 
 
@@ -218,28 +227,40 @@ class CauseFinder:
         weakest that is no longer needed is dropped, until all are needed.
         """
         causes = list(self._found(most))
-        while 1 < len(causes) <= _MOST_TOGETHER:
-            p = [self._needed(i, causes) for i in range(len(causes))]
+        if not 1 < len(causes) <= _MOST_TOGETHER:
+            return causes
+        table = self._crossed([cause.key for cause in causes])
+        while len(causes) > 1:
+            p = [self._needed(table, axis) for axis in range(len(causes))]
             weakest = int(np.argmax(p))
             if p[weakest] <= self._limit:
                 break
             del causes[weakest]
+            table = table.sum(axis=weakest + 1)
         return causes
 
-    def _needed(self, index: int, causes: Sequence[Cause]) -> float:
-        """Return the p-value of a cause given all others; 1 where its effect is too small."""
-        others = [cause.key for i, cause in enumerate(causes) if i != index]
+    def _crossed(self, keys: Sequence[SliceKey]) -> NDArray[np.float64]:
+        """Return (6, 2, 2, ...) sums of the rows by whether each slice holds them."""
 
         def key_of(block: Block) -> NDArray[np.int64]:
-            key = matching(block.codes, causes[index].key).astype(np.int64)
-            for other in others:
-                key = 2 * key + matching(block.codes, other)
-            return key
+            number = np.zeros(block.codes.shape[1], np.int64)
+            for key in keys:
+                number *= 2
+                number += matching(block.codes, key)
+            return number
 
-        table = tally(self._rows, key_of, 2 ** (len(others) + 1))
+        sums = tally(self._rows, key_of, 2 ** len(keys))
+        return np.stack(sums.columns()).reshape(6, *(2,) * len(keys))
+
+    def _needed(self, table: NDArray[np.float64], axis: int) -> float:
+        """Return the p-value of a cause given all others; 1 where its effect is too small.
+
+        Args:
+            table: see `_crossed`.
+            axis: position of the cause.
+        """
         rest, inside = (
-            Sums(*(column[half] for column in table.columns()))
-            for half in (slice(None, 2 ** len(others)), slice(2 ** len(others), None))
+            Sums(*np.take(table, side, axis=axis + 1).reshape(6, -1)) for side in (0, 1)
         )
         used = np.flatnonzero((rest.rows > 0) & (inside.rows > 0))
         if not len(used):

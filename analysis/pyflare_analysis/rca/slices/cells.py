@@ -150,10 +150,9 @@ def count_cells(
         bad = None
         if binary and not weighted:
             bad = block.codes[:, np.flatnonzero(block.values)]
-        for combination in chosen:
+        for combination, key in _keys(block.codes, chosen, sizes):
             cells = math.prod(sizes[position] for position in combination)
             table = tables.setdefault(combination, np.zeros((len(addends) + 1, cells)))
-            key = cell_keys(block.codes, combination, sizes)
             table[0] += np.bincount(key, minlength=cells)
             if bad is not None:
                 table[1] += np.bincount(cell_keys(bad, combination, sizes), minlength=cells)
@@ -161,6 +160,22 @@ def count_cells(
             for row, addend in enumerate(addends):
                 table[row + 1] += np.bincount(key, weights=addend, minlength=cells)
     return {key: _sums(table, weighted=weighted, binary=binary) for key, table in tables.items()}
+
+
+def _keys(
+    codes: NDArray[np.uint16], chosen: Sequence[Combination], sizes: Sequence[int]
+) -> Iterable[tuple[Combination, NDArray[np.int64]]]:
+    """Yield `cell_keys` of each combination; those that begin alike share what they can."""
+    beginning: Combination = ()
+    shared: NDArray[np.int64] = np.zeros(codes.shape[1], np.int64)
+    for combination in chosen:
+        *most, last = combination
+        if tuple(most) != beginning:
+            beginning = tuple(most)
+            shared = cell_keys(codes, beginning, sizes)
+        key = shared * sizes[last]
+        key += codes[last]
+        yield combination, key
 
 
 def _addends(block: Block, *, binary: bool) -> list[NDArray[np.float64]]:
