@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 import typer
 
@@ -51,7 +53,46 @@ def test_the_readme_has_commands() -> None:
     assert len(_examples_of_the_help()) >= 30
 
 
-@pytest.mark.parametrize("line", _commands_of_the_readme())
+ANALYSES = {"drift", "rca"}
+"""Commands that need more than a few spans to say anything."""
+
+
+def _readme(*, analyses: bool) -> list[str]:
+    return [line for line in _commands_of_the_readme() if (line.split()[1] in ANALYSES) == analyses]
+
+
+@pytest.fixture(scope="module")
+def ten_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with ten days of traffic, a profile of it, and vectors of two weeks."""
+    folder = tmp_path_factory.mktemp("traffic")
+    rng = np.random.default_rng(3)
+    for name, shift in (("last-week", 0.0), ("today", 0.2)):
+        vectors = rng.normal(shift, 1, (300, 16)).astype(np.float32)
+        pl.DataFrame({"embedding": list(vectors)}).write_parquet(folder / f"{name}.parquet")
+    for line in (
+        "generate --spans 20000 --hours 240 --seed 5 --fault slice-error-2 -o spans.jsonl.gz",
+        "import spans.jsonl.gz",
+        "drift psi --ref pyflare-data --save-profile last-week.json",
+    ):
+        words = [sys.executable, "-m", "pyflare_cli", *line.split()]
+        subprocess.run(words, cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize("line", _readme(analyses=True))
+def test_analyses_of_the_readme_work(
+    line: str, pyflare: Pyflare, ten_days: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is answered from ten days of traffic; a gate may say no."""
+    monkeypatch.chdir(ten_days)
+
+    result = pyflare(*shlex.split(line)[1:])
+
+    assert result.code in ({0, 1} if "--fail-on" in line else {0}), result.err
+    assert result.out
+
+
+@pytest.mark.parametrize("line", _readme(analyses=False))
 def test_commands_of_the_readme_work(line: str, pyflare: Pyflare, tmp_path: Path) -> None:
     """Each is answered from a data directory that holds spans; elsewhere it is understood."""
     words = shlex.split(line)[1:]
