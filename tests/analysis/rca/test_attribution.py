@@ -89,6 +89,25 @@ def test_noise_has_no_cause(tmp_path: Path) -> None:
     assert not [s for s in range(20) if attribute(tmp_path, minutes(GRID, seed=s)).causes]
 
 
+def test_a_slice_that_was_always_worse_is_no_cause(tmp_path: Path) -> None:
+    """Thin leaves of a bad slice take their rate before from the whole, which changed nothing."""
+    rng = np.random.default_rng(8)
+    n = 12_000
+    place = rng.choice(5, n, p=[0.05, 0.2, 0.25, 0.25, 0.25])
+    bad = rng.random(n) < np.where(place == 0, 0.5, 0.02)
+    frame = pl.DataFrame(
+        {
+            "t": np.arange(n),
+            "place": [f"p{code}" for code in place],
+            "kind": [f"k{code}" for code in rng.integers(0, 30, n)],
+            "bad": bad.astype(np.int64),
+            "n": np.ones(n, np.int64),
+        }
+    )
+
+    assert attribute(tmp_path, frame, at=n // 2).causes == ()
+
+
 def test_the_split_is_exact_by_hand(tmp_path: Path) -> None:
     """Before: 100 calls of x at 10 %, 900 of y at 1 %. After: 500 of x at 20 %, 500 of y at 1 %.
 

@@ -46,6 +46,9 @@ __all__ = ["Attribution", "AttributionConfig", "ChangeCause", "explain"]
 MIX_SHARE = 0.3
 """Share of the change from which on moved traffic is looked at as a cause."""
 
+MOVED_ERRORS = 3.0
+"""Standard errors by which the rate of a cause as a whole changed at least."""
+
 
 @dataclass(frozen=True, slots=True)
 class AttributionConfig:
@@ -367,11 +370,19 @@ class _Split:
         """Return whether the rate of a slice as a whole changed the way of everything.
 
         Leaves of few rows take their rate before partly from the whole: in a slice that was
-        always worse, many of them seem to have changed.
+        always worse, many of them seem to have changed. The standard error is that of the log
+        ratio of two Poisson rates, with half an event added to each (Haldane
+        1956, Ann. Hum. Genet. 20:309-311).
         """
-        value, _ = self._sums(item.leaves)
-        factor = self._log_factor(item.leaves) * math.copysign(1.0, self.change)
-        return bool(value[0, 0] <= 0 or value[1, 0] <= 0 or factor >= LEAST_FACTOR)
+        value, count = (sums[:, 0] for sums in self._sums(item.leaves))
+        if (count <= 0).any():
+            return True  # it came into being, or went
+        scale = float(self._scale()[item.leaves].mean())
+        events = np.maximum(value, 0.0) / scale + 0.5
+        rate = np.log(events / count)
+        factor = float(rate[1] - rate[0]) * math.copysign(1.0, self.change)
+        error = math.sqrt(float((1 / events).sum()))
+        return factor >= max(LEAST_FACTOR, MOVED_ERRORS * error)
 
     def _log_factor(self, members: NDArray[np.bool_]) -> float:
         value, count = self._sums(members)
