@@ -274,19 +274,27 @@ class SliceAnalyzer:
     def find_top_problematic_slices(
         self, model_id: str = "", limit: int = 10
     ) -> list[SliceAnalysisResult]:
-        """Return the causes of every metric that there is data for, the largest impact first."""
+        """Return the causes of every metric that there is data for, the largest impact first.
+
+        Raises:
+            NotEnoughDataError: there is not enough data for any metric.
+        """
         found: list[SliceAnalysisResult] = []
-        for metric in (
+        refused: list[NotEnoughDataError] = []
+        metrics = (
             SliceMetric.ERROR_RATE,
             SliceMetric.LATENCY_P95,
             SliceMetric.COST,
             SliceMetric.TOXICITY_RATE,
             SliceMetric.HALLUCINATION_RATE,
-        ):
+        )
+        for metric in metrics:
             try:
                 found += self.analyze_slices(model_id, metric, limit)
-            except NotEnoughDataError:
-                continue
+            except NotEnoughDataError as error:
+                refused.append(error)
+        if len(refused) == len(metrics):
+            raise refused[0]
         found.sort(key=lambda result: (-result.impact_score, result.p_value))
         return found[:limit]
 
