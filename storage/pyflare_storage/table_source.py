@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from pyflare_proto.errors import NotFoundError
 from pyflare_proto.record import COLUMNS
 from pyflare_storage.aggregates import key_name
+from pyflare_storage.arrow_batches import arrow_batches, plain_columns
 from pyflare_storage.base_source import BaseSource, Ordering, Question, is_span_table, polars_type
 from pyflare_storage.expressions import Expr, time_range
 from pyflare_storage.files import located, read_files, readable
 from pyflare_storage.polars_expressions import PolarsCompiler, seeded_hash
 from pyflare_storage.span_files import SpanFile, current_files, reading
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["TableSource"]
 
@@ -152,6 +157,32 @@ class TableSource(BaseSource):
         return frame.select(needed).sort(
             order.names, descending=list(order.descending), nulls_last=True
         )
+
+    def arrow_batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch] | None:
+        """Yield all rows as Arrow batches, text as codes; see `pyflare_storage.arrow_batches`.
+
+        Args:
+            columns: known columns.
+
+        Returns:
+            None where only `scan` can read them: spans, other than local Parquet, columns
+            that are neither number nor text.
+
+        Raises:
+            InvalidDataError: while they are read: a file is damaged.
+            NotFoundError: while they are read: a file is gone.
+        """
+        location = self._location
+        if location.remote or location.format != "parquet" or is_span_table(self._columns):
+            return None
+        paths = list(location.paths)
+        if location.folder is not None:
+            paths = [str(file.path) for file in self._files(location.folder, None)]
+        return self._read(paths, columns) if plain_columns(paths, columns) else None
+
+    def _read(self, paths: Sequence[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        with readable(self._location, paths):
+            yield from arrow_batches(paths, columns)
 
     def _aggregate(self, question: Question) -> pl.DataFrame:
         # Keys stand under names of their own at first: an aggregate may read a column

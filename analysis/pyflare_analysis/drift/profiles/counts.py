@@ -26,6 +26,8 @@ __all__ = ["CellCounts", "Counts", "RowCounter", "count_rows"]
 
 _NEW_CATEGORIES = 200
 _ROUNDING = 1e-9
+_FEW_EDGES = 30
+"""Edges up to which comparing all values with each is quicker than looking each value up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,10 @@ class _Sums:
             cells = groups * self._cells + cells
         size = self._cells if groups is None else (int(groups.max()) + 1) * self._cells
         added = np.bincount(cells, weights, minlength=size).reshape(-1, self._cells)
+        self.add_sums(added)
+
+    def add_sums(self, added: Floats | NDArray[np.int64]) -> None:
+        """Add the sums of the first groups, (groups, cells)."""
         missing = len(added) - len(self._sums)
         if missing > 0:
             self._sums = np.concatenate([self._sums, np.zeros((missing, self._cells))])
@@ -129,8 +135,14 @@ class _NumberCells:
         self._edges = column.edges
         self._sums = _Sums(len(column.edges) + 2)
 
-    def add(self, values: pl.Series, groups: NDArray[np.int64] | None, batch: Batch) -> None:
+    def add(self, name: str, groups: NDArray[np.int64] | None, batch: Batch) -> None:
+        values = batch.values[name]
         numbers = values.to_numpy()  # null becomes NaN, which is sorted behind every edge
+        if groups is None and batch.weights is None and len(self._edges) <= _FEW_EDGES:
+            below = [np.count_nonzero(numbers < edge) for edge in self._edges]
+            there = len(values) - values.null_count()
+            self._sums.add_sums(np.diff([0, *below, there, len(values)])[None, :])
+            return
         cells = np.searchsorted(self._edges, numbers, side="right")
         if values.null_count():
             cells[np.isnan(numbers)] = len(self._edges) + 1
@@ -149,15 +161,26 @@ class _CategoryCells:
         self._sketch = CategorySketch(keep=column.categories)
         self._sums = _Sums(2)  # with a value, without
 
-    def add(self, values: pl.Series, groups: NDArray[np.int64] | None, batch: Batch) -> None:
+    def add(self, name: str, groups: NDArray[np.int64] | None, batch: Batch) -> None:
+        counted = batch.counted.get(name)
+        if counted is not None:
+            self._sums.add_sums(np.array([[batch.rows - counted.missing, counted.missing]]))
+            texts, counts = counted.values, counted.counts
+            if self._open:
+                known = self._known(texts).to_numpy()
+                texts, counts = texts.filter(known), counts[known]
+            self._sketch.add_counts(texts, counts)
+            return
+        values = batch.values[name]
         missing = values.is_null()
         self._sums.add(missing.to_numpy().astype(np.int64), groups, batch.weights)
         if self._open:
             # Ids: only those that the profile knows are worth counting one by one.
-            names = pl.Series(list(self._categories), dtype=pl.String)
-            known = values.is_in(names.implode())
-            values = values.set(~known.fill_null(value=False), None)
+            values = values.set(~self._known(values).fill_null(value=False), None)
         self._sketch.add(values, groups, batch.weights)
+
+    def _known(self, values: pl.Series) -> pl.Series:
+        return values.is_in(pl.Series(list(self._categories), dtype=pl.String).implode())
 
     def finish(self, groups: int) -> CellCounts:
         counted = self._sketch.counts()
@@ -218,11 +241,17 @@ class RowCounter:
             rows, self._features, where=where, by=self._by, weighted=self._weighted
         ):
             groups = self._groups.of(batch.keys)
-            weights = np.ones(batch.rows) if batch.weights is None else batch.weights
-            for i, power in enumerate((None, weights, weights**2)):
-                self._totals.add(np.full(batch.rows, i), groups, power)
+            self._add_totals(groups, batch)
             for name, column in self._columns.items():
-                column.add(batch.values[name], groups, batch)
+                column.add(name, groups, batch)
+
+    def _add_totals(self, groups: NDArray[np.int64] | None, batch: Batch) -> None:
+        if groups is None and batch.weights is None:
+            self._totals.add_sums(np.full((1, 3), batch.rows))
+            return
+        weights = np.ones(batch.rows) if batch.weights is None else batch.weights
+        for i, power in enumerate((None, weights, weights**2)):
+            self._totals.add(np.full(batch.rows, i), groups, power)
 
     def counts(self) -> Counts:
         """Return what has been counted so far."""

@@ -178,7 +178,12 @@ def fit_profile(
         weighted=weighted,
         source=rows.url,
     )
-    estimated = [name for name, found in summary.features.items() if not found.exact]
+    # Where no category is kept, what the summary knows (all, and the missing) is exact.
+    estimated = [
+        name
+        for name, found in summary.features.items()
+        if not found.exact and (isinstance(found, Numbers) or columns[name].categories)
+    ]
     return _counted(profile, estimated, rows, where) if estimated else profile
 
 
@@ -214,7 +219,7 @@ def categorical_column(feature: Feature, found: Categories) -> ColumnProfile:
 
     All categories are kept where there are at most 1,000, else those of at least 0.1 % of the rows.
     """
-    ordered = sorted(found.counts.items(), key=lambda item: (-item[1], item[0]))
+    ordered = list(found.counts.items())
     total = sum(found.counts.values()) + found.rest
     once = sum(count == 1 for count in found.counts.values())
     distinct = len(ordered) if found.exact else None
@@ -284,5 +289,6 @@ def _merged(columns: list[ColumnProfile], like: Profile) -> ColumnProfile:
     rest = sum(float(c.counts[-2]) for c in columns)
     whole = all(c.distinct == len(c.categories) for c in columns)
     weighted = any(c.singletons is None for c in columns)
+    known = dict(sorted(known.items(), key=lambda item: (-item[1], item[0])))
     merged = categorical_column(feature, Categories(known, rest, missing, weighted))
     return merged if whole else replace(merged, distinct=None, singletons=None)

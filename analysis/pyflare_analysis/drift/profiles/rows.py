@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,9 +16,10 @@ from pyflare_storage.expressions import Attribute, Expr, resolve
 from pyflare_storage.polars_expressions import PolarsCompiler
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "FrameRows", "Rows", "as_frame", "as_rows", "read_features"]
+__all__ = ["Batch", "CountedText", "FrameRows", "Rows", "as_frame", "as_rows", "read_features"]
 
 _CHUNK_ROWS = 65_536
 _WEIGHT = "weight of the row"
@@ -85,20 +86,31 @@ class FrameRows:
 
 
 @dataclass(frozen=True, slots=True)
+class CountedText:
+    """A column of text whose values are counted already."""
+
+    values: pl.Series
+    """(k,) text, each value once."""
+    counts: NDArray[np.float64]
+    """(k,) rows with each value."""
+    missing: int
+    """Rows without a value."""
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Some rows, ready to be counted."""
 
+    rows: int
+    """Number of rows."""
     values: pl.DataFrame
-    """One column a feature."""
+    """One column a feature, except those of `counted`."""
     keys: pl.DataFrame
     """One column a key; without columns where there are none."""
     weights: NDArray[np.float64] | None
     """(rows,) how many rows each stands for; None: each for itself."""
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return self.values.height
+    counted: Mapping[str, CountedText] = field(default_factory=dict)
+    """Features by name; only where there are neither keys nor weights."""
 
 
 def read_features(
@@ -109,7 +121,7 @@ def read_features(
     by: Sequence[Key] = (),
     weighted: bool = True,
 ) -> Iterator[Batch]:
-    """Yield the rows of a source in batches of about 65,536.
+    """Yield the rows of a source in batches of about 65,536, of plain Parquet up to 131,072.
 
     Args:
         source: where they are.
@@ -133,6 +145,11 @@ def read_features(
         columns[_column_of(key)] = None
     if weight is not None:
         columns["sampling_probability"] = None
+    if where is None and not keys and weight is None:
+        arrow = _arrow_batches(source, list(columns))
+        if arrow is not None:
+            yield from (_counted(batch, features, types) for batch in arrow)
+            return
     waiting: list[pl.DataFrame] = []
     rows = 0
     for frame in source.scan(list(columns), where):
@@ -143,6 +160,42 @@ def read_features(
             waiting, rows = [], 0
     if rows:
         yield _batch(pl.concat(waiting), features, types, keys, weight)
+
+
+def _arrow_batches(source: Rows, columns: list[str]) -> Iterator[pa.RecordBatch] | None:
+    """Return all rows as Arrow, where the source can read them so."""
+    read = getattr(source, "arrow_batches", None)
+    return None if read is None else read(columns)
+
+
+def _counted(batch: pa.RecordBatch, features: Sequence[Feature], types: Mapping[str, str]) -> Batch:
+    """Return a batch whose text is counted by its codes."""
+    counted = {}
+    for feature in features:
+        column = batch.column(feature.column)
+        if feature.reading == "as_is" and feature.kind == "categorical" and _is_coded(column):
+            # Through Polars: Arrow's own way to NumPy loads pandas where that is installed.
+            codes = pl.Series(column.indices.drop_null()).to_numpy()
+            counts = np.bincount(codes, minlength=len(column.dictionary))
+            there = np.flatnonzero(counts)
+            texts = pl.Series(feature.name, column.dictionary, dtype=pl.String)
+            counted[feature.name] = CountedText(
+                texts if len(there) == len(texts) else texts[there],
+                counts[there].astype(np.float64),
+                column.null_count,
+            )
+    others = [feature for feature in features if feature.name not in counted]
+    frame = pl.DataFrame({f.column: _plain(batch.column(f.column)) for f in others})
+    values = frame.select(feature.expression(types) for feature in others)
+    return Batch(batch.num_rows, values, pl.DataFrame(), None, counted)
+
+
+def _is_coded(column: pa.Array) -> bool:
+    return hasattr(column, "dictionary")
+
+
+def _plain(column: pa.Array) -> pl.Series:
+    return pl.Series(column.dictionary_decode() if _is_coded(column) else column)
 
 
 def _column_of(key: Key) -> str:
@@ -166,7 +219,7 @@ def _batch(
         weights = frame.select(weight.alias(_WEIGHT))[_WEIGHT].to_numpy()
         if (weights == 1.0).all():
             weights = None
-    return Batch(values, frame.select(keys), weights)
+    return Batch(frame.height, values, frame.select(keys), weights)
 
 
 def _logical(dtype: pl.DataType) -> str:

@@ -83,6 +83,8 @@ def points_of(values: Floats, weights: Floats | None = None) -> Points:
     """
     if weights is None:
         ordered = np.sort(values)
+        if not (ordered[1:] == ordered[:-1]).any():
+            return Points(ordered, np.ones(len(ordered)))
     else:
         order = np.argsort(values, kind="stable")
         ordered, weights = values[order], weights[order]
@@ -184,7 +186,7 @@ class NumberSketch:
 
 
 class CategorySketch:
-    """Categories by group, counted while they come.
+    """Categories by group, counted while they come; all rows with groups, or none.
 
     Args:
         keep: categories whose counts are never let go.
@@ -217,10 +219,20 @@ class CategorySketch:
         count = pl.len().cast(pl.Float64) if weights is None else pl.col("weight").sum()
         counted = frame.lazy().filter(pl.col("value").is_not_null()).group_by(by)
         result = counted.agg(count.alias("count")).collect()
-        if groups is None:
-            result = result.with_columns(pl.lit(0, dtype=pl.Int64).alias("group"))
-        self._frames.append(result.select("group", "value", "count"))
-        self._waiting += result.height
+        self._keep_counted(result.select(*by, "count"))
+
+    def add_counts(self, values: pl.Series, counts: Floats) -> None:
+        """Take values of group 0 that are counted already.
+
+        Args:
+            values: (k,) text, each value once, no null.
+            counts: (k,) rows with each value, greater than 0.
+        """
+        self._keep_counted(pl.DataFrame([values.alias("value"), pl.Series("count", counts)]))
+
+    def _keep_counted(self, frame: pl.DataFrame) -> None:
+        self._frames.append(frame)
+        self._waiting += frame.height
         if self._waiting > _CATEGORIES:
             self._compact()
 
@@ -232,12 +244,16 @@ class CategorySketch:
             )
         summed = self._summed()
         self._frames = [summed]
-        return summed.sort(["count", "value", "group"], descending=[True, False, False])
+        if "group" not in summed.columns:
+            summed = summed.with_columns(pl.lit(0, dtype=pl.Int64).alias("group"))
+        ordered = summed.sort(["count", "value", "group"], descending=[True, False, False])
+        return ordered.select("group", "value", "count")
 
     def _summed(self) -> pl.DataFrame:
         if len(self._frames) == 1:
             return self._frames[0]
-        return pl.concat(self._frames).group_by("group", "value").agg(pl.col("count").sum())
+        joined = pl.concat(self._frames)
+        return joined.group_by(joined.columns[:-1]).agg(pl.col("count").sum())
 
     def _compact(self) -> None:
         summed = self._summed()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyflare_analysis.drift.profiles.rows import Rows, read_features
+from pyflare_analysis.drift.profiles.rows import Batch, Rows, read_features
 from pyflare_analysis.drift.profiles.sketch import (
     SKETCH_RANK_ERROR,
     CategorySketch,
@@ -18,7 +18,6 @@ from pyflare_analysis.drift.profiles.sketch import (
 )
 
 if TYPE_CHECKING:
-    import polars as pl
     from numpy.typing import NDArray
 
     from pyflare_analysis.drift.profiles.columns import Feature
@@ -108,7 +107,8 @@ class _NumberFit:
         self._sketch = NumberSketch()
         self._missing = 0.0
 
-    def add(self, values: pl.Series, weights: Floats | None) -> None:
+    def add(self, batch: Batch, name: str) -> None:
+        values, weights = batch.values[name], batch.weights
         numbers = values.to_numpy()  # null becomes NaN
         if values.null_count():
             there = ~np.isnan(numbers)
@@ -133,7 +133,14 @@ class _CategoryFit:
         self._present = 0.0
         self._weighted = False
 
-    def add(self, values: pl.Series, weights: Floats | None) -> None:
+    def add(self, batch: Batch, name: str) -> None:
+        counted = batch.counted.get(name)
+        if counted is not None:
+            self._missing += counted.missing
+            self._present += batch.rows - counted.missing
+            self._sketch.add_counts(counted.values, counted.counts)
+            return
+        values, weights = batch.values[name], batch.weights
         missing, total = float(values.null_count()), float(values.len())
         if weights is not None:
             missing = float(weights[values.is_null().to_numpy()].sum()) if missing else 0.0
@@ -175,12 +182,15 @@ class Summarizer:
             ExpressionError: an unknown column in `where`.
         """
         for batch in read_features(rows, self._features, where=where, weighted=self._weighted):
-            weights = np.ones(batch.rows) if batch.weights is None else batch.weights
             self._rows += batch.rows
-            self._weight += float(weights.sum())
-            self._squared += float((weights**2).sum())
-            for feature in self._features:
-                self._fits[feature.name].add(batch.values[feature.name], batch.weights)
+            if batch.weights is None:
+                self._weight += batch.rows
+                self._squared += batch.rows
+            else:
+                self._weight += float(batch.weights.sum())
+                self._squared += float((batch.weights**2).sum())
+            for name, fit in self._fits.items():
+                fit.add(batch, name)
 
     def summary(self) -> Summary:
         """Return what was kept so far."""
