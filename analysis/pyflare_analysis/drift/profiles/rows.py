@@ -171,31 +171,40 @@ def _arrow_batches(source: Rows, columns: list[str]) -> Iterator[pa.RecordBatch]
 def _counted(batch: pa.RecordBatch, features: Sequence[Feature], types: Mapping[str, str]) -> Batch:
     """Return a batch whose text is counted by its codes."""
     counted = {}
+    others = {}
     for feature in features:
         column = batch.column(feature.column)
-        if feature.reading == "as_is" and feature.kind == "categorical" and _is_coded(column):
-            # Through Polars: Arrow's own way to NumPy loads pandas where that is installed.
-            codes = pl.Series(column.indices.drop_null()).to_numpy()
-            counts = np.bincount(codes, minlength=len(column.dictionary))
-            there = np.flatnonzero(counts)
-            texts = pl.Series(feature.name, column.dictionary, dtype=pl.String)
-            counted[feature.name] = CountedText(
-                texts if len(there) == len(texts) else texts[there],
-                counts[there].astype(np.float64),
-                column.null_count,
-            )
-    others = [feature for feature in features if feature.name not in counted]
-    frame = pl.DataFrame({f.column: _plain(batch.column(f.column)) for f in others})
-    values = frame.select(feature.expression(types) for feature in others)
+        coded = hasattr(column, "dictionary")
+        if coded and feature.reading == "as_is":
+            counted[feature.name] = _counted_text(column)
+        else:
+            others[feature.column] = column.dictionary_decode() if coded else column
+    values = _frame(others).select(f.expression(types) for f in features if f.name not in counted)
     return Batch(batch.num_rows, values, pl.DataFrame(), None, counted)
 
 
-def _is_coded(column: pa.Array) -> bool:
-    return hasattr(column, "dictionary")
+def _counted_text(column: pa.DictionaryArray) -> CountedText:
+    codes = _frame({"codes": column.indices})["codes"].drop_nulls().to_numpy()
+    counts = np.bincount(codes, minlength=len(column.dictionary))
+    texts = _frame({"texts": column.dictionary})["texts"]
+    there = np.flatnonzero(counts)
+    if len(there) < len(counts):
+        texts, counts = texts[there], counts[there]
+    return CountedText(texts, counts.astype(np.float64), column.null_count)
 
 
-def _plain(column: pa.Array) -> pl.Series:
-    return pl.Series(column.dictionary_decode() if _is_coded(column) else column)
+def _frame(columns: Mapping[str, pa.Array]) -> pl.DataFrame:
+    """Return Arrow arrays as a frame, without a copy.
+
+    As a stream: other ways from Arrow to Polars or NumPy load Arrow's compute functions and, where
+    it is installed, pandas, which cost more than the counting.
+    """
+    import pyarrow as pa
+
+    if not columns:
+        return pl.DataFrame()
+    batch = pa.record_batch(dict(columns))
+    return pl.DataFrame(pa.RecordBatchReader.from_batches(batch.schema, [batch]))
 
 
 def _column_of(key: Key) -> str:

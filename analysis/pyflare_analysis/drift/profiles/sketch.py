@@ -122,14 +122,12 @@ def thin(points: Points, k: int) -> Points:
         return points
     cumulative = np.cumsum(points.weights)
     step = cumulative[-1] / k
-    cell = np.minimum(np.floor(cumulative / step), k - 1)
-    # The last point of each cell stays, and the one before a heavy value: else the light
-    # values beside it would seem to have that value.
-    keep = np.append(cell[1:] != cell[:-1], True)
-    heavy = points.weights >= step
-    keep |= heavy
-    keep[:-1] |= heavy[1:]
-    chosen = np.flatnonzero(keep)
+    # The last point of each of the k cells stays, and the one before a heavy value: else the
+    # light values beside it would seem to have that value.
+    ends = np.searchsorted(cumulative / step, np.arange(1, k)) - 1
+    heavy = np.flatnonzero(points.weights >= step)
+    chosen = np.unique(np.concatenate([ends, heavy, heavy - 1, [len(cumulative) - 1]]))
+    chosen = chosen[chosen >= 0]
     sums = np.diff(np.concatenate([[0.0], cumulative[chosen]]))
     return Points(points.values[chosen], sums)
 
