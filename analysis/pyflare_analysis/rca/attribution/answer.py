@@ -363,33 +363,31 @@ class _Split:
 
     def is_everywhere(self, item: ChangedSlice) -> bool:
         """Return whether the rest changed by a like factor: at least the slice's square root."""
-        inside, outside = (self._log_factor(m) for m in (item.leaves, ~item.leaves))
+        inside, outside = (self._log_factor(m)[0] for m in (item.leaves, ~item.leaves))
         return inside * outside > 0 and abs(outside) >= abs(inside) / 2
 
     def has_moved(self, item: ChangedSlice) -> bool:
         """Return whether the rate of a slice as a whole changed the way of everything.
 
         Leaves of few rows take their rate before partly from the whole: in a slice that was
-        always worse, many of them seem to have changed. The standard error is that of the log
-        ratio of two Poisson rates, with half an event added to each (Haldane
-        1956, Ann. Hum. Genet. 20:309-311).
+        always worse, many of them seem to have changed.
         """
-        value, count = (sums[:, 0] for sums in self._sums(item.leaves))
-        if (count <= 0).any():
-            return True  # it came into being, or went
-        scale = float(self._scale()[item.leaves].mean())
-        events = np.maximum(value, 0.0) / scale + 0.5
-        rate = np.log(events / count)
-        factor = float(rate[1] - rate[0]) * math.copysign(1.0, self.change)
-        error = math.sqrt(float((1 / events).sum()))
-        return factor >= max(LEAST_FACTOR, MOVED_ERRORS * error)
+        factor, error = self._log_factor(item.leaves)
+        factor *= math.copysign(1.0, self.change)
+        return error == 0 or factor >= max(LEAST_FACTOR, MOVED_ERRORS * error)
 
-    def _log_factor(self, members: NDArray[np.bool_]) -> float:
-        value, count = self._sums(members)
-        if not members.any() or (value <= 0).any() or (count <= 0).any():
-            return 0.0
-        rate = np.log(value / count)
-        return float(rate[1, 0] - rate[0, 0])
+    def _log_factor(self, members: NDArray[np.bool_]) -> tuple[float, float]:
+        """Return the logarithm of the factor by which a rate changed, and its standard error.
+
+        Those of two Poisson rates, with half an event added to each (Haldane 1956, Ann. Hum.
+        Genet. 20:309-311); (0, 0) where one of the periods has nothing of the slice.
+        """
+        value, count = (sums[:, 0] for sums in self._sums(members))
+        if not members.any() or (count <= 0).any():
+            return 0.0, 0.0
+        events = np.maximum(value, 0.0) / float(self._scale()[members].mean()) + 0.5
+        rate = np.log(events / count)
+        return float(rate[1] - rate[0]), math.sqrt(float((1 / events).sum()))
 
     def everything(self, item: ChangedSlice) -> ChangedSlice:
         """Return the slice of all rows, which has no condition."""
