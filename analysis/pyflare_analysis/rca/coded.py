@@ -268,6 +268,7 @@ class CodedRows:
         self._where = where
         self._weighted = weighted
         self._kept: list[Block] | None = None
+        self._fits = True
         self._threshold: float | None = None
 
     def blocks(self) -> Iterator[Block]:
@@ -275,16 +276,18 @@ class CodedRows:
         if self._kept is not None:
             yield from self._kept
             return
-        kept: list[Block] | None = []
+        kept: list[Block] = []
         room = _CACHED_BYTES
         for block in self._read():
             room -= block.codes.nbytes + block.values.nbytes
-            if room < 0:
-                kept = None
-            if kept is not None:
+            self._fits &= room >= 0
+            if self._fits:
                 kept.append(block)
+            else:
+                kept.clear()
             yield block
-        self._kept = kept
+        if self._fits:
+            self._kept = kept
 
     def _read(self) -> Iterator[Block]:
         columns = self._source.columns()
