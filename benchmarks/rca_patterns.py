@@ -20,6 +20,9 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -250,37 +253,51 @@ def main() -> None:
     parser.add_argument("--fault", action="append", help="only these; none is the quiet week")
     parser.add_argument("--through-import", type=int, default=0, metavar="N")
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
     given = parser.parse_args()
     tally = Tally()
-    faults = given.fault or ["none", *TYPES]
-    with tempfile.TemporaryDirectory() as text:
-        folder = Path(text)
-        for seed in range(given.first_seed, given.first_seed + given.seeds):
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
+        for seed, weeks in zip(seeds, pool.map(partial(_weeks, given), seeds), strict=True):
             print(f"seed {seed}", file=sys.stderr, flush=True)
-            for fault in faults:
-                planted = () if fault == "none" else (fault,)
-                traffic = make_traffic(
-                    TrafficConfig(given.spans, seed=seed, hours=HOURS, faults=planted)
-                )
-                path = folder / "spans.parquet"
-                span_table(traffic).write_parquet(path)
-                everything = search(path)
-                patterns = [
-                    pattern
-                    for pattern in everything
-                    if not any(follows(pattern, truth) for truth in traffic.planted)
-                ]
-                hits = [
-                    any(found(pattern, truth) for truth in traffic.planted) for pattern in patterns
-                ]
+            for fault, patterns, hits, alike in weeks:
                 tally.add(fault, seed, patterns, hits)
-                if seed < given.first_seed + given.through_import:
-                    with tempfile.TemporaryDirectory() as other:
-                        tally.same.append(same(everything, through_import(traffic, Path(other))))
+                tally.same += alike
             # After each seed, so that a run that is cut off leaves what it measured.
             _write(tally, given)
     print("\n".join(tally.lines), file=sys.stderr)
     print("\n".join(_report(tally, given)))
+
+
+Week = tuple[str, list[Pattern], list[bool], list[bool]]
+"""A fault, what was found that does not follow from it, which of it tells it, and whether the
+same was found through `pyflare import`, where that was asked."""
+
+
+def _weeks(given: argparse.Namespace, seed: int) -> list[Week]:
+    """Return the weeks of one seed, one for each fault."""
+    weeks: list[Week] = []
+    with tempfile.TemporaryDirectory() as text:
+        path = Path(text) / "spans.parquet"
+        for fault in given.fault or ["none", *TYPES]:
+            planted = () if fault == "none" else (fault,)
+            traffic = make_traffic(
+                TrafficConfig(given.spans, seed=seed, hours=HOURS, faults=planted)
+            )
+            span_table(traffic).write_parquet(path)
+            everything = search(path)
+            patterns = [
+                pattern
+                for pattern in everything
+                if not any(follows(pattern, truth) for truth in traffic.planted)
+            ]
+            hits = [any(found(pattern, truth) for truth in traffic.planted) for pattern in patterns]
+            alike = []
+            if seed < given.first_seed + given.through_import:
+                with tempfile.TemporaryDirectory() as other:
+                    alike.append(same(everything, through_import(traffic, Path(other))))
+            weeks.append((fault, patterns, hits, alike))
+    return weeks
 
 
 def _write(tally: Tally, given: argparse.Namespace) -> None:
@@ -289,7 +306,8 @@ def _write(tally: Tally, given: argparse.Namespace) -> None:
 
 
 def _report(tally: Tally, given: argparse.Namespace) -> list[str]:
-    cpu = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+    own, pool = resource.getrusage(resource.RUSAGE_SELF), resource.RUSAGE_CHILDREN
+    cpu = sum(own[:2]) + sum(resource.getrusage(pool)[:2])
     weeks = sum(len(counts) for counts in tally.false.values())
     lines = [
         "# Patterns in traffic with planted faults",

@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A test that is slow on a loaded machine has not failed.
+settings.register_profile("pyflare", deadline=None)
+settings.load_profile("pyflare")
 
 
 @pytest.fixture(autouse=True)

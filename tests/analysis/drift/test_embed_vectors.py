@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pyflare_analysis.drift import MMDConfig, Verdict, vectors
+from pyflare_analysis.drift import MMDConfig, Verdict
+from pyflare_analysis.drift.embeddings import vectors
 from pyflare_analysis.drift.embeddings.answer import EmbeddingDrift, embedding_drift
 from pyflare_analysis.drift.embeddings.topic_words import distinctive_words
 from pyflare_analysis.drift.embeddings.vectors import VectorColumn

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyflare_analysis.drift import MMDConfig, MMDDriftDetector, Verdict, kernels, mmd2
+from pyflare_analysis.drift import MMDConfig, MMDDriftDetector, Verdict, mmd2
+from pyflare_analysis.drift.embeddings import kernels
 from pyflare_analysis.drift.embeddings.kernels import Distances, Exponential, Gaussian, kernel_sums
 from pyflare_analysis.drift.embeddings.mmd import median_sigma
 from pyflare_analysis.drift.embeddings.pooled import Pooled, permutation_p_value
