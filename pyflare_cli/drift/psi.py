@@ -105,6 +105,15 @@ def psi(
     alpha: Annotated[
         float, typer.Option(metavar="P", help="False discovery rate over the columns.")
     ] = 0.05,
+    cluster: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN",
+            help="Rows that are equal here are not independent, as the calls of a trace; none: "
+            "all rows are.  [default: trace_id of spans]",
+            show_default=False,
+        ),
+    ] = "trace_id",
     seed: Annotated[int, typer.Option(metavar="N", help="Of the simulated law.")] = 42,
     unweighted: Annotated[
         bool, typer.Option("--unweighted", help="Count sampled spans once each.")
@@ -154,7 +163,15 @@ def psi(
                 return
         current = stack.enter_context(open_side(run, cur, source))
         where = sides.current(current)
-        answer = compare_columns(profile, current, names, where=where, config=config, passed=passed)
+        answer = compare_columns(
+            profile,
+            current,
+            names,
+            where=where,
+            config=config,
+            passed=passed,
+            cluster=None if cluster == "none" else cluster,
+        )
     _answer(run, answer, store)
     _gate(answer, gate)
 

@@ -172,13 +172,15 @@ def open_side(run: Run, url: str | None, source: SourceOptions) -> Source:
     """Open one side: the address, else the source in effect.
 
     Files are read one after the other, so that a folder of a thousand takes no more memory
-    than a folder of one: Polars reads several ahead unless it is told.
+    than a folder of one: Polars reads several ahead unless it is told. Arrow takes the system's
+    memory, which goes back when it is free; its own pool keeps some tens of megabytes.
 
     Raises:
         NotFoundError: there is nothing at that place.
         SourceUnavailableError: the server or object store does not answer.
     """
     os.environ.setdefault("POLARS_MAX_CONCURRENT_SCANS", "1")
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from pyflare_storage.source import open_source
 
     if url is None:

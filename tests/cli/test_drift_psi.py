@@ -221,6 +221,32 @@ def test_sampled_spans_are_weighted_unless_told(pyflare: Pyflare, tmp_path: Path
     assert reference["effective_rows"] == pytest.approx(4_000_000 / 11_000)
 
 
+def test_calls_of_one_trace_count_as_one_unless_told(pyflare: Pyflare, tmp_path: Path) -> None:
+    """165 of 300 traces, then 150: p 0.22 (z 1.23), and 0.006 where each of five calls counts."""
+    rows = [
+        span(trace_id=f"{side}{i:031x}", span_id=f"{side}{i:014x}{k}",
+             model="a" if i < 165 - 15 * side else "b", start_time=START_NS + side * DAY_NS + i)
+        for side in (0, 1)
+        for i in range(300)
+        for k in range(5)
+    ]  # fmt: skip
+    data = data_directory(tmp_path / "d", rows)
+    words = ["drift", "psi", "--data", data, "--ref-until", "2025-11-25T00:00:00Z"]
+
+    traces = pyflare(*words, "--column", "model").json()
+    calls = pyflare(*words, "--column", "model", "--cluster", "none").json()
+    wrong = pyflare(*words, "--column", "model", "--cluster", "user")
+
+    assert (traces["cluster"], calls["cluster"]) == ("trace_id", None)
+    one, many = traces["columns"][0], calls["columns"][0]
+    assert (one["psi"], many["design_effect"]) == (many["psi"], 1.0)
+    assert one["design_effect"] == pytest.approx(5)
+    assert one["p_value"] == pytest.approx(0.22, abs=0.05)  # of 64 to 256 draws
+    assert many["p_value"] == pytest.approx(0.006, abs=0.003)
+    assert wrong.code == 2
+    assert "unknown column 'user' for --cluster" in wrong.err
+
+
 @pytest.mark.parametrize(
     ("make", "code", "message"),
     [

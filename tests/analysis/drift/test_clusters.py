@@ -8,9 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pyflare_analysis.drift.profiles.rows import as_rows
+from pyflare_analysis.drift.psi.answer import PSIAnswer, compare_columns, fit_reference
 from pyflare_analysis.drift.report.clusters import design_effect
 from pyflare_analysis.drift.report.report import drift_report
 from pyflare_analysis.drift.report.windows import Windows
+from pyflare_proto.errors import SchemaError
 from tests.analysis.drift.report_tables import events, opened
 
 SHARES = [0.4, 0.3, 0.2, 0.1]
@@ -77,3 +80,60 @@ def test_any_column_may_tell_what_belongs_together(tmp_path: Path) -> None:
     )
 
     assert heat.figures()["drift_cells"] == 0
+
+
+def _told(seed: int, times: int) -> pl.DataFrame:
+    """Return 150 unchanged traces, each told so many times."""
+    frame = events(50, 3, seed=seed).with_row_index("trace_id")
+    return pl.concat([frame.with_columns(pl.col("trace_id").cast(pl.String))] * times)
+
+
+def _psi(seed: int, times: int, cluster: str | None = "trace_id") -> PSIAnswer:
+    names = ["size", "kind"]
+    profile, _ = fit_reference(as_rows(_told(seed, times)), names)
+    return compare_columns(profile, as_rows(_told(1000 + seed, times)), names, cluster=cluster)
+
+
+def test_psi_takes_calls_of_one_trace_for_one() -> None:
+    """60 unchanged tables of traces told six times: alarms at the level, far above it without."""
+    known = [_psi(seed, 6) for seed in range(60)]
+    naive = [_psi(seed, 6, cluster=None) for seed in range(60)]
+
+    small = [
+        [c.p_value[0] <= 0.05 for a in answers for c in a.columns] for answers in (known, naive)
+    ]
+    assert sum(small[0]) <= 12  # of 120; binomial(120, 0.05) is above it once in 100
+    assert sum(small[1]) >= 60
+    assert all(effect == pytest.approx(6, rel=0.2) for a in known for effect in a.effects.values())
+
+
+def test_psi_of_traces_of_one_call_is_that_of_rows() -> None:
+    """Where no trace has two calls the design effect is 1, but for chance."""
+    known, naive = _psi(1, 1), _psi(1, 1, cluster=None)
+
+    assert known.effects == {"size": 1.0, "kind": 1.0}
+    assert known.to_dict() == {**naive.to_dict(), "cluster": "trace_id"}
+
+
+def test_more_rows_are_needed_where_they_are_clustered() -> None:
+    """The number of rows from which a PSI is significant counts rows, not traces."""
+    known, naive = _psi(2, 6), _psi(2, 6, cluster=None)
+
+    for column in known.columns:
+        other = next(c for c in naive.columns if c.name == column.name)
+        assert column.psi[0] == other.psi[0]
+        assert column.critical_value[0] == pytest.approx(
+            other.critical_value[0] * known.effects[column.name]
+        )
+        assert column.minimum_count[0] > 3 * other.minimum_count[0]
+
+
+def test_psi_refuses_a_cluster_that_is_not_there() -> None:
+    """The default may be absent, another column may not."""
+    rows = as_rows(_told(1, 1))
+    profile, _ = fit_reference(rows, ["size"])
+
+    with pytest.raises(SchemaError, match="unknown column 'trace' for --cluster"):
+        compare_columns(profile, rows, ["size"], cluster="trace")
+    without = as_rows(_told(1, 1).drop("trace_id"))
+    assert compare_columns(profile, without, ["size"]).cluster is None

@@ -33,7 +33,7 @@ _BUFFER_POINTS = 2**15
 _TOTAL_POINTS = 2**18
 SKETCH_RANK_ERROR = 2 / _BUFFER_POINTS
 """Error of a cumulative share of a `NumberSketch` that is not exact."""
-_CATEGORIES = 2**17
+_CATEGORIES = 2**16
 
 
 class Points(NamedTuple):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from pyflare_analysis.drift.detector import Verdict
 from pyflare_analysis.drift.profiles.columns import (
@@ -18,9 +20,11 @@ from pyflare_analysis.drift.profiles.columns import (
 from pyflare_analysis.drift.profiles.counts import Counts, count_rows
 from pyflare_analysis.drift.profiles.profile import ColumnProfile, Profile, fit_profile
 from pyflare_analysis.drift.psi.cells import plain_count
-from pyflare_analysis.drift.psi.columns import PSIColumn, overall, psi_columns
+from pyflare_analysis.drift.psi.columns import PSIColumn, judged_columns, measured_columns, overall
 from pyflare_analysis.drift.psi.config import PSIConfig
 from pyflare_analysis.drift.report.cells import moved
+from pyflare_analysis.drift.report.clusters import TRACE, cluster_column, design_effects
+from pyflare_analysis.drift.report.windows import Windows
 from pyflare_proto.errors import NotEnoughDataError, SchemaError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -45,6 +49,10 @@ class PSIAnswer:
     current: str
     """Where the current rows are."""
     config: PSIConfig
+    cluster: str | None = None
+    """The column whose equal values are a cluster; None where all rows are independent."""
+    effects: Mapping[str, float] = field(default_factory=dict)
+    """Design effect of each column, where rows are clustered."""
 
     @property
     def verdict(self) -> Verdict:
@@ -63,6 +71,7 @@ class PSIAnswer:
         return [
             {
                 **column.document(),
+                "design_effect": self.effects.get(column.name, 1.0),
                 "moved": moved(column, 0) if column.q_value[0] <= self.config.alpha else None,
             }
             for column in self.columns
@@ -78,6 +87,7 @@ class PSIAnswer:
             "num_bins": self.profile.num_bins,
             "epsilon": self.config.epsilon,
             "random_seed": self.config.random_seed,
+            "cluster": self.cluster,
             "weighted": self.profile.weighted,
             "sampled": self.sampled,
             "reference": {
@@ -184,6 +194,7 @@ def compare_columns(
     where: Expr | None = None,
     config: PSIConfig | None = None,
     passed: Sequence[Passed] = (),
+    cluster: str | None = TRACE,
 ) -> PSIAnswer:
     """Compare current rows with a reference, column by column.
 
@@ -194,12 +205,16 @@ def compare_columns(
         where: the current rows that count; all when None.
         config: settings; bins are those of the reference.
         passed: columns that were passed over before.
+        cluster: rows that are equal here are not independent, as the calls of a trace; see
+            `pyflare_analysis.drift.report.clusters`. None: all rows are independent, as
+            without the column `trace_id`.
 
     Raises:
         SchemaError: a named column that the reference or the current rows do not have.
         NotEnoughDataError: no current rows.
     """
     config = config or PSIConfig()
+    cluster = cluster_column(cluster, current.columns())
     left_out = list(passed)
     if names:
         chosen = {name: _named(reference, name) for name in dict.fromkeys(names)}
@@ -222,9 +237,40 @@ def compare_columns(
         )
     if not names:
         profile = _without_empty(profile, counts, left_out)
-    columns = psi_columns(profile, counts, config)
+    effects = _effects(profile, current, where, cluster)
+    measured = [_measured(profile, counts, config, name, effects) for name in profile.columns]
+    columns = judged_columns(measured, config, family="group")
     columns.sort(key=_order)
-    return PSIAnswer(tuple(columns), tuple(left_out), profile, counts, current.url, config)
+    return PSIAnswer(
+        tuple(columns), tuple(left_out), profile, counts, current.url, config, cluster, effects
+    )
+
+
+def _effects(
+    profile: Profile, current: Rows, where: Expr | None, cluster: str | None
+) -> dict[str, float]:
+    """Return the design effect of each column; none where rows are independent."""
+    if cluster is None:
+        return {}
+    found = design_effects(
+        profile, current, where, Windows(), cluster=cluster, segments=None, mix=""
+    )
+    return {name: float(effect[0]) for name, effect in found.items()}
+
+
+def _measured(
+    profile: Profile, counts: Counts, config: PSIConfig, name: str, effects: Mapping[str, float]
+) -> PSIColumn:
+    """Measure one column, with the numbers of rows that dependent ones are worth."""
+    effect = effects.get(name, 1.0)
+    part = replace(
+        profile,
+        columns={name: profile.columns[name]},
+        weight_squared=profile.weight_squared * effect,
+    )
+    worth = replace(counts, weight_squared=counts.weight_squared * effect)
+    (column,) = measured_columns(part, worth, config)
+    return replace(column, minimum_count=np.ceil(column.minimum_count * effect))
 
 
 def _named(reference: Profile, name: str) -> ColumnProfile:

@@ -21,7 +21,8 @@ def psi_interval(x: Floats, y: Floats, level: float) -> tuple[Floats, Floats]:
     PSI - (B-1) s +- z sqrt(v + 2 (B-1) s^2), s = 1/n + 1/m, not below 0, from counts with half a
     count added: the mean under no change is taken off, and the variance is that of the delta
     method, v = Var_q(ln(q/p) + 1 - p/q) / m + Var_p(ln(p/q) + 1 - q/p) / n, plus that of the
-    chi-square part. Simulated coverage stands in benchmarks/results/drift_level.md.
+    chi-square part. Simulated coverage at 95 %: 0.95 to 0.99 where the PSI is 0.08 or more, 0.96
+    to 1 nearer to 0, where the interval is wide (docs/drift.md, "How well a PSI is known").
 
     Args:
         x: (groups, B) effective counts of the reference.

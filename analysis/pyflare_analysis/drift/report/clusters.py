@@ -14,12 +14,14 @@ segment by segment.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyflare_analysis.drift.profiles.counts import count_rows
 from pyflare_analysis.drift.report.strata import SEGMENT, Floats, KeyedRows, regroup
+from pyflare_proto.errors import SchemaError, nearest
 
 if TYPE_CHECKING:
     from pyflare_analysis.drift.profiles.profile import Profile
@@ -28,11 +30,34 @@ if TYPE_CHECKING:
     from pyflare_analysis.drift.report.windows import Windows
     from pyflare_storage.expressions import Expr
 
-__all__ = ["design_effect", "design_effects"]
+__all__ = ["TRACE", "cluster_column", "design_effect", "design_effects"]
 
+TRACE = "trace_id"
+"""What rows of spans are clustered by."""
 _ROWS = 20_000
 _FEW_CLUSTERS = 50
 _FEW_ROWS = 50
+
+
+def cluster_column(cluster: str | None, known: Collection[str]) -> str | None:
+    """Return the column that tells which rows belong together; None where all stand alone.
+
+    Args:
+        cluster: the column that was asked for; the default, `TRACE`, may be absent.
+        known: the columns of the rows.
+
+    Raises:
+        SchemaError: there is no such column.
+    """
+    if cluster is None or cluster in known:
+        return cluster
+    if cluster == TRACE:
+        return None
+    guess = nearest(cluster, known)
+    raise SchemaError(
+        f"unknown column {cluster!r} for --cluster",
+        hint=f"did you mean {guess}?" if guess else f"columns: {', '.join(list(known)[:8])}",
+    )
 
 
 def design_effect(counts: Floats) -> float:

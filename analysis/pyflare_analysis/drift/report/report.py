@@ -32,7 +32,7 @@ from pyflare_analysis.drift.profiles.columns import (
 from pyflare_analysis.drift.profiles.profile import Profile, fit_profile
 from pyflare_analysis.drift.psi.config import PSIConfig
 from pyflare_analysis.drift.report.cells import mix_name
-from pyflare_analysis.drift.report.clusters import design_effects
+from pyflare_analysis.drift.report.clusters import TRACE, cluster_column, design_effects
 from pyflare_analysis.drift.report.heat_rows import heat_rows
 from pyflare_analysis.drift.report.heatmap import HeatMap, Window
 from pyflare_analysis.drift.report.strata import (
@@ -46,7 +46,7 @@ from pyflare_analysis.drift.report.strata import (
 from pyflare_analysis.drift.report.time_span import fitting_length, time_column, time_span
 from pyflare_analysis.drift.report.units import Sides
 from pyflare_analysis.drift.report.windows import MAX_WINDOWS, Windows
-from pyflare_proto.errors import NotEnoughDataError, SchemaError, UsageError, nearest
+from pyflare_proto.errors import NotEnoughDataError, SchemaError, UsageError
 from pyflare_storage.expressions import all_of, col
 
 if TYPE_CHECKING:
@@ -57,9 +57,6 @@ if TYPE_CHECKING:
 __all__ = ["MAX_CELLS", "Against", "drift_report", "fitting_length", "time_column"]
 
 Against = Literal["reference", "previous"]
-
-TRACE = "trace_id"
-"""What rows of spans are clustered by."""
 
 MAX_CELLS = 250_000
 """More cells than these are refused: they take about 150 MB and nobody reads them."""
@@ -335,21 +332,15 @@ def _effects(
     question: _Question, profile: Profile, segments: Segments | None, cluster: str | None
 ) -> dict[str, Floats]:
     """Return the design effects of the current rows; none where rows are independent."""
-    known = question.current.columns()
-    if cluster is None or (cluster == TRACE and TRACE not in known):
+    column = cluster_column(cluster, question.current.columns())
+    if column is None:
         return {}
-    if cluster not in known:
-        guess = nearest(cluster, known)
-        raise SchemaError(
-            f"unknown column {cluster!r} for --cluster",
-            hint=f"did you mean {guess}?" if guess else f"columns: {', '.join(list(known)[:8])}",
-        )
     return design_effects(
         profile,
         question.current,
         question.where,
         question.windows,
-        cluster=cluster,
+        cluster=column,
         segments=segments,
         mix=mix_name(question.by),
     )
