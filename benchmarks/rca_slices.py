@@ -48,7 +48,8 @@ order = found.sort_values("failed_div", ascending=False)
 ranks = {frozenset(s): i for i, s in enumerate(order["itemset"], 1)}
 use = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({
-    "cpu_s": use.ru_utime + use.ru_stime, "mib": use.ru_maxrss / 1024, "itemsets": len(found),
+    "cpu_s": use.ru_utime + use.ru_stime, "itemsets": len(found),
+    "mib": int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024,
     "planted": [[float(rows[w].failed_div), float(rows[w].support), ranks[w]] if w in rows
                 else None for w in wanted],
 }))
@@ -159,8 +160,14 @@ def _peer(path: Path, options: argparse.Namespace, names: list[str], support: fl
 
 def _answer(**figures: object) -> None:
     use = resource.getrusage(resource.RUSAGE_SELF)
-    spent = {"cpu_s": use.ru_utime + use.ru_stime, "mib": use.ru_maxrss / 1024}
+    spent = {"cpu_s": use.ru_utime + use.ru_stime, "mib": _peak_mib()}
     print(json.dumps({**spent, **figures}))
+
+
+def _peak_mib() -> float:
+    """Return the peak of resident memory; `ru_maxrss` would hold that of the parent too."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def _slices(options: argparse.Namespace) -> None:
