@@ -200,7 +200,8 @@ def _sum_counts(parts: list[pl.DataFrame]) -> pl.DataFrame:
 
     if not parts:
         return pl.DataFrame(schema={"value": pl.String, "count": pl.UInt32})
-    return pl.concat(parts).group_by("value").agg(pl.col("count").cast(pl.Int64).sum())
+    whole = pl.concat(parts, how="vertical_relaxed")
+    return whole.group_by("value").agg(pl.col("count").cast(pl.Int64).sum())
 
 
 def _needed(dimensions: Sequence[Dimension], columns: Mapping[str, str]) -> list[str]:

@@ -231,6 +231,23 @@ def test_memory_is_given_up_without_changing_the_answer(
     assert analyze(tmp_path, frame).to_dict() == kept
 
 
+def test_rare_values_are_let_go_without_changing_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dimension of ever new values is counted in bounded memory; its frequent ones stay."""
+    frame = planted(table(), 0.3, a="a1", c="c1")
+    number = pl.int_range(pl.len())
+    frame = frame.with_columns(
+        e=pl.when(number % 3 > 0).then(pl.format("e{}", number % 3)).otherwise(number.cast(str))
+    )
+    kept = analyze(tmp_path, frame).to_dict()
+
+    monkeypatch.setattr(coded, "_BLOCK_ROWS", 1000)
+    monkeypatch.setattr(coded, "_TABLE_VALUES", 2000)
+
+    assert analyze(tmp_path, frame).to_dict() == kept
+
+
 def test_sampled_rows_count_by_their_weight(tmp_path: Path) -> None:
     """Good rows kept with probability 1/10 stand for ten: rates are those before sampling."""
     frame = planted(table(40_000), 0.4, a="a1", b="b1")
