@@ -265,6 +265,7 @@ def main() -> None:
                 tally.same += alike
             # After each seed, so that a run that is cut off leaves what it measured.
             _write(tally, given)
+    _write(tally, given)  # the CPU time of the processes is known when they have ended
     print("\n".join(tally.lines), file=sys.stderr)
     print("\n".join(_report(tally, given)))
 
