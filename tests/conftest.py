@@ -1,5 +1,6 @@
 """Isolation: no test sees the developer's settings, data or terminal."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -13,7 +14,15 @@ settings.load_profile("pyflare")
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test in an empty folder, with an empty home and none of our variables."""
+    """Run each test in an empty folder, with an empty home and none of our variables.
+
+    The logger of both the suite and the SDK begins as Python makes it: a command that ran in
+    this process leaves a handler on it that writes to a stream that is closed by now.
+    """
+    logger = logging.getLogger("pyflare")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", True)
+    logger.setLevel(logging.NOTSET)
     home = tmp_path / "home"
     home.mkdir()
     work = tmp_path / "work"
