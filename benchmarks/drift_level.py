@@ -23,7 +23,7 @@ from scipy.stats import binom
 from pyflare_analysis.drift import PSIConfig, UnivariateConfig, count_rows, fit_profile, psi_columns
 from pyflare_analysis.drift.profiles.columns import Feature, feature_named
 from pyflare_analysis.drift.profiles.rows import as_rows
-from pyflare_analysis.drift.univariate.columns import measure_columns
+from pyflare_analysis.drift.univariate.columns import compact_summary, measure_columns
 from pyflare_analysis.drift.univariate.summary import summarize_rows
 
 RESULTS = Path(__file__).parent / "results"
@@ -54,6 +54,7 @@ KINDS: dict[str, Draw] = {
     ),
     "categorical: 8, Zipf": lambda rng, n: _names(rng, n, _zipf(8)),
     "categorical: 200, Zipf": lambda rng, n: _names(rng, n, _zipf(200)),
+    "categorical: 5,000, Zipf": lambda rng, n: _names(rng, n, _zipf(5000)),
 }
 _MOVED = _zipf(8) + np.array([-0.08, 0, 0, 0.08, 0, 0, 0, 0])
 CHANGES: dict[str, tuple[Draw, Draw]] = {
@@ -90,7 +91,7 @@ def p_values(reference: np.ndarray, current: np.ndarray, seed: int) -> dict[str,
     psi = psi_columns(profile, count_rows(profile, sides[1]), PSIConfig(random_seed=seed))[0]
     summaries = [summarize_rows(side, [feature]) for side in sides]
     config = UnivariateConfig(random_seed=seed, bootstraps=0)
-    columns = measure_columns([feature], *summaries, config)
+    columns = measure_columns([feature], compact_summary(summaries[0]), summaries[1], config)
     return {"psi": float(psi.p_value[0])} | {
         column.test: column.measured.p_value for column in columns if column.measured is not None
     }

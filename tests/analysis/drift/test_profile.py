@@ -50,6 +50,24 @@ def test_merged_profiles_find_what_the_whole_finds() -> None:
     assert found[0] == pytest.approx(found[1], abs=0.003)
 
 
+def test_shards_that_let_categories_go_raise_no_alarm() -> None:
+    """What one shard of twenty kept by chance is compared only where all kept it for certain."""
+    shares = 1 / np.arange(1, 5001)
+    shares /= shares.sum()
+    alarms = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        parts = [
+            pl.DataFrame({"c": np.char.add("k", rng.choice(5000, 5000, p=shares).astype(str))})
+            for _ in range(21)
+        ]
+        merged = merge_profiles([fit_profile(as_rows(part)) for part in parts[:-1]])
+        (column,) = psi_columns(merged, count_rows(merged, as_rows(parts[-1])))
+        assert column.verdict == ("stable",)
+        alarms += column.p_value[0] <= 0.05
+    assert alarms <= 5
+
+
 def test_shards_with_few_values_merge_exactly() -> None:
     """Up to 1,024 different values a shard nothing is lost, missing values included."""
     rng = np.random.default_rng(2)

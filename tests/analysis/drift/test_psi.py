@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from scipy import stats
 
 from pyflare_analysis.drift import (
     DriftDetector,
@@ -153,6 +154,34 @@ def test_ids_raise_no_alarm_whatever_the_sample_holds_by_chance() -> None:
     assert (row["verdict"], row["psi"]) == ("insufficient", 0.0)
     expected = row["unseen"]["expected_share"]
     assert row["unseen"]["share"] == pytest.approx(expected, abs=0.03)  # Good-Turing
+
+
+def _zipf(seed: int, rows: int, kinds: int) -> list[str]:
+    """Return names drawn with shares that fall as 1/rank."""
+    weights = 1 / np.arange(1, kinds + 1)
+    drawn = np.random.default_rng(seed).choice(kinds, rows, p=weights / weights.sum())
+    return np.char.add("k", drawn.astype(str)).tolist()
+
+
+@pytest.mark.parametrize(("n", "m", "kinds"), [(20_000, 20_000, 5000), (60_000, 10_000, 20_000)])
+def test_thousands_of_categories_raise_no_alarm(n: int, m: int, kinds: int) -> None:
+    """The profile keeps those of 0.1 %; its choice of them is not found fallen later."""
+    rows = [_column(_zipf(seed, n, kinds), _zipf(seed + 1, m, kinds)) for seed in range(0, 80, 2)]
+
+    assert {row["verdict"] for row in rows} == {"stable"}
+    alarms = sum(row["p_value"] <= 0.05 for row in rows)
+    assert alarms <= stats.binom.ppf(0.9999, 40, 0.05)
+
+
+def test_a_frequent_one_of_thousands_that_appears_is_named() -> None:
+    """Whatever the profile let go, 10 % of one value were not among it."""
+    current = ["new" if i % 10 == 0 else name for i, name in enumerate(_zipf(1, 20_000, 5000))]
+
+    row = _column(_zipf(0, 20_000, 5000), current)
+
+    assert row["verdict"] == "drift"
+    (named,) = [cell for cell in row["bins"] if cell["category"] == "new"]
+    assert (named["bin"], named["reference_count"]) == ("new_category", 0)
 
 
 def test_new_categories_have_bins_and_rare_ones_are_pooled() -> None:

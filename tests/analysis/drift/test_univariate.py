@@ -185,6 +185,43 @@ def test_constant_columns_say_stable_or_drift() -> None:
     assert {row["verdict"] for row in other.values()} == {"drift"}
 
 
+def _ids(seed: int, rows: int, kinds: int, power: float) -> list[str]:
+    """Return ids drawn with shares that fall as 1/rank^power."""
+    weights = 1 / np.arange(1, kinds + 1) ** power
+    drawn = np.random.default_rng(seed).choice(kinds, rows, p=weights / weights.sum())
+    return np.char.add("id", drawn.astype(str)).tolist()
+
+
+@pytest.mark.parametrize(("rows", "kinds", "power"), [(5000, 20_000, 0.0), (20_000, 5000, 1.0)])
+def test_ids_of_one_law_are_no_drift(rows: int, kinds: int, power: float) -> None:
+    """The reference keeps 1,000 of its ids; its choice of them is not found fallen later."""
+    p_values: list[float] = []
+    for seed in range(0, 60, 2):
+        detector = UnivariateDriftDetector()
+        detector.set_reference(_ids(seed, rows, kinds, power))
+        result = detector.compute(_ids(seed + 1, rows, kinds, power))
+        assert result.verdict != "drift"
+        for row in result.details["columns"]:
+            if row["p_value"] is None:
+                assert row["reason"] == "no category is frequent enough to be compared"
+            else:
+                p_values.append(row["p_value"])
+    assert len(p_values) in (0, 60)
+    assert sum(p <= 0.05 for p in p_values) <= stats.binom.ppf(0.9999, 60, 0.05)
+
+
+def test_a_change_of_frequent_ids_is_drift() -> None:
+    """Where rare ids were let go, a frequent one that moves and a new one are still seen."""
+    before, after = (_ids(seed, 20_000, 5000, 1.0) for seed in (1, 2))
+    detector = UnivariateDriftDetector()
+    detector.set_reference(before)
+    for changed in (
+        [v for v in after if v != "id0"],
+        ["new" if i % 10 == 0 else v for i, v in enumerate(after)],
+    ):
+        assert detector.compute(changed).verdict == "drift"
+
+
 def test_a_saved_detector_scores_the_same(tmp_path: Path) -> None:
     """Also beyond the values that are kept: the detector uses the same points before."""
     rng = np.random.default_rng(8)

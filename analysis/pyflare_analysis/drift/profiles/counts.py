@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CellCounts", "Counts", "RowCounter", "count_rows"]
 
-_NEW_CATEGORIES = 200
+NEW_CATEGORIES = 200
+"""Categories beside those of a profile that are counted by themselves, at most."""
 _ROUNDING = 1e-9
 _FEW_EDGES = 30
 """Edges up to which comparing all values with each is quicker than looking each value up."""
@@ -190,7 +191,7 @@ class _CategoryCells:
             .group_by("value")
             .agg(pl.col("count").sum())
         )
-        others = others.sort(["count", "value"], descending=[True, False]).head(_NEW_CATEGORIES)
+        others = others.sort(["count", "value"], descending=[True, False]).head(NEW_CATEGORIES)
         new = tuple(others["value"].to_list())
         labels = [*self._categories, *new]
         cells = pl.DataFrame(

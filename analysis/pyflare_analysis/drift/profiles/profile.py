@@ -25,7 +25,7 @@ from pyflare_analysis.drift.profiles.bins import bin_counts, quantile_edges
 from pyflare_analysis.drift.profiles.columns import Feature, suitable_features
 from pyflare_analysis.drift.profiles.counts import count_rows
 from pyflare_analysis.drift.profiles.rows import Rows
-from pyflare_analysis.drift.profiles.sketch import Points, merge_points, thin
+from pyflare_analysis.drift.profiles.sketch import Points, certain_count, merge_points, thin
 from pyflare_analysis.drift.univariate.summary import Categories, Numbers, summarize_rows
 from pyflare_proto.errors import UsageError
 
@@ -63,6 +63,9 @@ class ColumnProfile:
     """Different categories; None where there were too many to count."""
     singletons: float | None = None
     """Categories that occurred once; None like `distinct`, and where rows are weighted."""
+    least_share: float = 0.0
+    """Share of the rows from which a category is among those counted, whatever chance did; 0
+    where every one is."""
 
     @property
     def is_open(self) -> bool:
@@ -167,7 +170,8 @@ def fit_profile(
                 feature, found.points, found.missing, num_bins, min_samples_per_bin
             )
         else:
-            columns[feature.name] = categorical_column(feature, found)
+            scale = summary.effective / summary.weight if summary.weight else 1.0
+            columns[feature.name] = categorical_column(feature, found, scale)
     profile = Profile(
         columns=columns,
         rows=summary.rows,
@@ -214,10 +218,15 @@ def numeric_column(
     return ColumnProfile(feature, counts, edges, thin(points, SKETCH_POINTS))
 
 
-def categorical_column(feature: Feature, found: Categories) -> ColumnProfile:
+def categorical_column(feature: Feature, found: Categories, scale: float = 1.0) -> ColumnProfile:
     """Return the profile of a categorical feature.
 
     All categories are kept where there are at most 1,000, else those of at least 0.1 % of the rows.
+
+    Args:
+        feature: the feature.
+        found: its categories.
+        scale: effective rows a weighted row.
     """
     ordered = list(found.counts.items())
     total = sum(found.counts.values()) + found.rest
@@ -226,7 +235,10 @@ def categorical_column(feature: Feature, found: Categories) -> ColumnProfile:
     if len(ordered) > _MOST_CATEGORIES:
         ordered = [item for item in ordered if item[1] >= _LEAST_SHARE * total]
     kept = [count for _, count in ordered]
-    rest = 0.0 if len(kept) == distinct else max(total - sum(kept), 0.0)
+    complete = len(kept) == distinct
+    rest = 0.0 if complete else max(total - sum(kept), 0.0)
+    size = total * scale
+    least_share = 0.0 if complete else certain_count(_LEAST_SHARE * size) / max(size, 1.0)
     return ColumnProfile(
         feature,
         np.array([*kept, rest, found.missing]),
@@ -235,6 +247,7 @@ def categorical_column(feature: Feature, found: Categories) -> ColumnProfile:
         tuple(name for name, _ in ordered),
         distinct,
         float(once) if found.exact and not found.weighted else None,
+        least_share,
     )
 
 
@@ -291,4 +304,7 @@ def _merged(columns: list[ColumnProfile], like: Profile) -> ColumnProfile:
     weighted = any(c.singletons is None for c in columns)
     known = dict(sorted(known.items(), key=lambda item: (-item[1], item[0])))
     merged = categorical_column(feature, Categories(known, rest, missing, weighted))
-    return merged if whole else replace(merged, distinct=None, singletons=None)
+    least_share = max(column.least_share for column in [*columns, merged])
+    if whole:
+        return merged
+    return replace(merged, distinct=None, singletons=None, least_share=least_share)

@@ -137,6 +137,7 @@ def _column_document(column: ColumnProfile) -> dict[str, object]:
         "categories": list(column.categories),
         "distinct": column.distinct,
         "singletons": column.singletons,
+        "least_share": column.least_share,
     }
 
 
@@ -239,5 +240,5 @@ def _column(entry: dict[str, Any]) -> ColumnProfile:
     categories = tuple(str(name) for name in entry["categories"])
     if len(counts) != len(categories) + 2:
         raise ValueError(f"{len(counts)} counts for {len(categories)} categories")
-    known = entry["distinct"], entry["singletons"]
+    known = entry["distinct"], entry["singletons"], float(entry["least_share"])
     return ColumnProfile(feature, counts, empty, Points(empty, empty), categories, *known)

@@ -15,6 +15,7 @@ counts over data streams", VLDB).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["SKETCH_RANK_ERROR", "CategorySketch", "NumberSketch", "Points", "merge_points", "thin"]
+__all__ = [
+    "SKETCH_RANK_ERROR",
+    "CategorySketch",
+    "NumberSketch",
+    "Points",
+    "certain_count",
+    "merge_points",
+    "thin",
+]
 
 _BUFFER_VALUES = 2**19
 _BUFFER_POINTS = 2**15
@@ -181,6 +190,19 @@ class NumberSketch:
             )
         self._values, self._weights, self._waiting = [], [], 0
         return points_of(values, weights)
+
+
+def certain_count(rarest: float) -> float:
+    """Return the expected count from which a category was kept for certain.
+
+    Where a sample let its rare categories go, those just above the limit are there because
+    they happened to be frequent in it, and would be found fallen in the next sample. Five
+    standard deviations of a Poisson count above the limit chance plays no part any more.
+
+    Args:
+        rarest: rows of the rarest category that was kept, effective ones where rows are weighted.
+    """
+    return rarest + 5 * math.sqrt(rarest) + 5
 
 
 class CategorySketch:

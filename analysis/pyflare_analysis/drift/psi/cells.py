@@ -28,19 +28,34 @@ def plain_count(value: float) -> int | float | None:
 
 
 def pool_rare(
-    x: Floats, y: Floats, to_n: Floats, to_m: Floats, least: int
+    x: Floats,
+    y: Floats,
+    to_n: Floats,
+    to_m: Floats,
+    *,
+    sure: NDArray[np.bool_],
+    least: int,
 ) -> tuple[Floats, Floats]:
     """Move the rows of rare categories to the rest.
 
     A category stands alone where `least` rows of it are expected in the smaller sample,
     judged by both samples together: a choice by the reference alone would favour what it
     holds by chance, and find it fallen.
+
+    Args:
+        x: (groups, cells) weighted rows of the reference; the last two cells are the rest and
+            the missing.
+        y: (groups, cells) weighted current rows.
+        to_n: (groups,) effective rows a weighted row of the reference.
+        to_m: (groups,) the same of the current rows.
+        sure: (groups, cells) categories that may stand alone.
+        least: expected effective rows.
     """
     xe, ye = x * to_n[:, None], y * to_m[:, None]
     n, m = xe.sum(axis=1), ye.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         expected = (xe + ye) * (np.minimum(n, m) / (n + m))[:, None]
-    rare = np.nan_to_num(expected) < least
+    rare = (np.nan_to_num(expected) < least) | ~sure
     rare[:, -2:] = False
     # One rare category and no rest: pooling would only take its name away.
     lone = ((rare & (xe + ye > 0)).sum(axis=1) == 1) & ((xe + ye)[:, -2] == 0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from pyflare_analysis.drift.detector import Verdict
 from pyflare_analysis.drift.profiles.bins import stand_alone
+from pyflare_analysis.drift.profiles.counts import NEW_CATEGORIES
 from pyflare_analysis.drift.psi.cells import (
     cell_labels,
     plain_count,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pyflare_analysis.drift.profiles.columns import Kind
-    from pyflare_analysis.drift.profiles.counts import Counts
+    from pyflare_analysis.drift.profiles.counts import CellCounts, Counts
     from pyflare_analysis.drift.profiles.profile import ColumnProfile, Profile
 
     Floats = NDArray[np.float64]
@@ -196,13 +197,44 @@ def _reference(
     cells = reference.columns[column.feature.name]
     own = dict(zip(cells.new_categories, cells.counts[:, first:].T, strict=False))
     nothing = np.zeros(groups)
+    if column.feature.kind == "numeric":
+        return cells.counts, reference.weight, reference.effective
     named = [own.pop(name, nothing) for name in new]
     rest = cells.counts[:, -2] + sum(own.values(), nothing)
     missing = cells.counts[:, -1]
-    if column.feature.kind == "numeric":
-        return cells.counts, reference.weight, reference.effective
     x = np.column_stack([cells.counts[:, :first], *named, rest, missing])
     return x, reference.weight, reference.effective
+
+
+def _known_to_both(column: ColumnProfile, cells: CellCounts, reference: Counts | None) -> Floats:
+    """Return the current counts, categories that the reference may hold uncounted in the rest."""
+    if reference is None:
+        return cells.counts
+    own = reference.columns[column.feature.name].new_categories
+    if not column.least_share and len(own) < NEW_CATEGORIES:
+        return cells.counts
+    first = len(column.categories)
+    unsure = [first + i for i, name in enumerate(cells.new_categories) if name not in set(own)]
+    counts = cells.counts.copy()
+    counts[:, -2] += counts[:, unsure].sum(axis=1)
+    counts[:, unsure] = 0.0
+    return counts
+
+
+def _surely_counted(
+    column: ColumnProfile, pooled: Floats, reference: Counts | None
+) -> NDArray[np.bool_]:
+    """Return which cells (groups, cells) the profile counts whatever chance did.
+
+    Those of the whole decide where groups have references of their own: these are parts of
+    what the profile was made from.
+    """
+    if not column.least_share:
+        return np.ones(pooled.shape, bool)
+    if reference is not None:
+        pooled = np.broadcast_to(pooled.sum(axis=0), pooled.shape)
+    total = pooled.sum(axis=1, keepdims=True)
+    return np.asarray(pooled >= column.least_share * total)
 
 
 def _tested(
@@ -223,7 +255,9 @@ def _tested(
     to_m = m / np.where(counts.weight > 0, counts.weight, 1.0)
     is_numeric = column.feature.kind == "numeric"
     if not is_numeric:
-        x, y = pool_rare(x, y, to_n, to_m, least)
+        y = _known_to_both(column, cells, reference)
+        sure = _surely_counted(column, x * to_n[:, None] + y * to_m[:, None], reference)
+        x, y = pool_rare(x, y, to_n, to_m, sure=sure, least=least)
     xe, ye = x * to_n[:, None], y * to_m[:, None]
     cell = (xe + ye > 0).astype(np.float64)
     number = cell.sum(axis=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyflare_analysis.drift.detector import Verdict
 from pyflare_analysis.drift.profiles.bins import bin_counts, quantile_edges, stand_alone
 from pyflare_analysis.drift.profiles.columns import Feature
-from pyflare_analysis.drift.profiles.sketch import thin
+from pyflare_analysis.drift.profiles.sketch import certain_count, thin
 from pyflare_analysis.drift.univariate.count_distances import chi_square, jensen_shannon
 from pyflare_analysis.drift.univariate.distances import Sample, kolmogorov_smirnov, wasserstein
 from pyflare_analysis.drift.univariate.measured import Measured
@@ -41,6 +41,7 @@ TESTS: dict[str, tuple[TestName, ...]] = {
 
 _REFERENCE_POINTS = 8192
 _REFERENCE_CATEGORIES = 1000
+_LEAST_SHARE = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +187,11 @@ def _measure(
         if isinstance(sides[0], Numbers) and isinstance(sides[1], Numbers):
             measured = _numeric(test, sides[0], sides[1], (scales[0], scales[1]), config)
         elif isinstance(sides[0], Categories) and isinstance(sides[1], Categories):
-            x, y = _categories(sides[0], sides[1])
-            measured = _counts(test, x * scales[0], y * scales[1], config)
+            x, y = _categories(sides[0], sides[1], (scales[0], scales[1]))
+            if len(x) == 2 and not x[1] + y[1]:
+                reason = "no category is frequent enough to be compared"
+            else:
+                measured = _counts(test, x, y, config)
     return UnivariateColumn(
         feature.name, feature.kind, test, measured, math.nan, Verdict.INSUFFICIENT, reason,
         counts[0], counts[1],
@@ -225,21 +229,42 @@ def _numeric(
     return wasserstein(samples[0], samples[1], alpha=alpha, seed=seed, bootstraps=config.bootstraps)
 
 
-def _categories(reference: Categories, current: Categories) -> tuple[Floats, Floats]:
-    """Return the counts of both sides: the most frequent of all categories, rest, missing."""
-    sides: tuple[Mapping[str, float], ...] = (reference.counts, current.counts)
-    total = dict(sides[0])
-    for name, count in sides[1].items():
-        total[name] = total.get(name, 0.0) + count
-    chosen = sorted(total, key=lambda name: (-total[name], name))[:_REFERENCE_CATEGORIES]
-    rows = []
-    for side, counts in zip((reference, current), sides, strict=True):
-        named = [counts.get(name, 0.0) for name in chosen]
-        rest = 0.0
-        if len(chosen) < len(total) or side.rest:
-            rest = sum(counts.values()) + side.rest - sum(named)
-        rows.append(np.array([*named, max(rest, 0.0), side.missing]))
+def _categories(
+    reference: Categories, current: Categories, scales: tuple[float, float]
+) -> tuple[Floats, Floats]:
+    """Return the effective counts of both sides: frequent categories, the rest, missing.
+
+    At most 1,000 categories stand alone, chosen by both sides together: the law of the tests
+    holds given the counts of the pool. Where a side has let rare categories go, what it kept
+    was chosen by its own counts, and would be found fallen on the other side. There a category
+    needs as many rows as could not have been let go by chance (`_least_rows`).
+    """
+    sides = (reference, current)
+    names = sorted({**reference.counts, **current.counts})
+    counts = np.array([[side.counts.get(name, 0.0) for name in names] for side in sides])
+    counts *= np.array(scales)[:, None]
+    pooled = counts.sum(axis=0)
+    sizes = np.array([_present(side) * scale for side, scale in zip(sides, scales, strict=True)])
+    alone = np.zeros(len(names), bool)
+    alone[np.argsort(-pooled, kind="stable")[:_REFERENCE_CATEGORIES]] = True
+    for side, scale, size in zip(sides, scales, sizes, strict=True):
+        if not side.exact:
+            alone &= pooled * size / sizes.sum() >= _least_rows(side, scale, size)
+    rest = np.zeros(2)
+    if not alone.all() or not (reference.exact and current.exact):
+        rest = np.maximum(sizes - counts[:, alone].sum(axis=1), 0.0)
+    missing = [side.missing * scale for side, scale in zip(sides, scales, strict=True)]
+    rows = [np.array([*counts[i, alone], rest[i], missing[i]]) for i in (0, 1)]
     return rows[0], rows[1]
+
+
+def _least_rows(side: Categories, scale: float, size: float) -> float:
+    """Return the expected effective rows from which a category cannot have been let go.
+
+    The sketch never lets a thousandth of all rows go.
+    """
+    rarest = min(side.counts.values(), default=0.0) * scale
+    return max(certain_count(rarest), _LEAST_SHARE * size)
 
 
 def _counts(test: TestName, x: Floats, y: Floats, config: UnivariateConfig) -> Measured:
