@@ -11,7 +11,17 @@ import typer
 from pyflare_cli.command import Run, command
 from pyflare_cli.drift.group import app
 from pyflare_cli.drift.recording import StoreOptions
-from pyflare_cli.drift.side_options import PeriodOptions, Sides, open_side, stored_row
+from pyflare_cli.drift.side_options import (
+    ClusterOption,
+    ColumnOption,
+    CurrentOption,
+    PeriodOptions,
+    Sides,
+    UnweightedOption,
+    open_side,
+    stored_row,
+    where_clustered,
+)
 from pyflare_cli.options import FilterOptions, SourceOptions
 from pyflare_cli.output import Document
 from pyflare_cli.tables import Column
@@ -80,21 +90,8 @@ def psi(
             "shards again and again.  [default: the current source, divided by --ref-...]",
         ),
     ] = None,
-    cur: Annotated[
-        str | None,
-        typer.Option(
-            metavar="C",
-            help="Current rows: Parquet, CSV or any source URL.  [default: --source or --data]",
-        ),
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="X",
-            help="Column, input_length_chars, output_length_chars or attributes.KEY; again for "
-            "more.  [default: all suitable]",
-        ),
-    ] = None,
+    cur: CurrentOption = None,
+    column: ColumnOption = None,
     bins: Annotated[
         int | None,
         typer.Option(metavar="N", help="Quantile bins of a numeric column.  [default: 10]"),
@@ -105,19 +102,9 @@ def psi(
     alpha: Annotated[
         float, typer.Option(metavar="P", help="False discovery rate over the columns.")
     ] = 0.05,
-    cluster: Annotated[
-        str,
-        typer.Option(
-            metavar="COLUMN",
-            help="Rows that are equal here are not independent, as the calls of a trace; none: "
-            "all rows are.  [default: trace_id of spans]",
-            show_default=False,
-        ),
-    ] = "trace_id",
+    cluster: ClusterOption = "trace_id",
     seed: Annotated[int, typer.Option(metavar="N", help="Of the simulated law.")] = 42,
-    unweighted: Annotated[
-        bool, typer.Option("--unweighted", help="Count sampled spans once each.")
-    ] = False,
+    unweighted: UnweightedOption = False,
     save_profile: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Save the reference, to be given as --ref later."),
@@ -170,7 +157,7 @@ def psi(
             where=where,
             config=config,
             passed=passed,
-            cluster=None if cluster == "none" else cluster,
+            cluster=where_clustered(cluster),
         )
     _answer(run, answer, store)
     _gate(answer, gate)

@@ -11,7 +11,16 @@ import typer
 from pyflare_cli.command import Run, command
 from pyflare_cli.drift.group import app
 from pyflare_cli.drift.recording import StoreOptions
-from pyflare_cli.drift.side_options import PeriodOptions, Sides, open_side
+from pyflare_cli.drift.side_options import (
+    ClusterOption,
+    ColumnOption,
+    CurrentOption,
+    PeriodOptions,
+    Sides,
+    UnweightedOption,
+    open_side,
+    where_clustered,
+)
 from pyflare_cli.options import FilterOptions, SourceOptions
 from pyflare_cli.output import Document
 from pyflare_cli.tables import Column
@@ -110,23 +119,10 @@ def report(
             "[default: the current source, divided by --ref-..., else the window before]",
         ),
     ] = None,
-    cur: Annotated[
-        str | None,
-        typer.Option(
-            metavar="C",
-            help="Current rows: Parquet, CSV or any source URL.  [default: --source or --data]",
-        ),
-    ] = None,
+    cur: CurrentOption = None,
     windows: WindowOptions,
     periods: PeriodOptions,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="X",
-            help="Column, input_length_chars, output_length_chars or attributes.KEY; again for "
-            "more.  [default: all suitable]",
-        ),
-    ] = None,
+    column: ColumnOption = None,
     by: Annotated[
         str, typer.Option(metavar="DIM,...", help="Segments: model, feature, attributes.KEY ...")
     ] = "",
@@ -137,19 +133,9 @@ def report(
     alpha: Annotated[
         float, typer.Option(metavar="P", help="False discovery rate over all cells.")
     ] = 0.05,
-    cluster: Annotated[
-        str,
-        typer.Option(
-            metavar="COLUMN",
-            help="Rows that are equal here are not independent, as the calls of a trace; none: "
-            "all rows are.  [default: trace_id of spans]",
-            show_default=False,
-        ),
-    ] = "trace_id",
+    cluster: ClusterOption = "trace_id",
     seed: Annotated[int, typer.Option(metavar="N", help="Of the simulated law.")] = 42,
-    unweighted: Annotated[
-        bool, typer.Option("--unweighted", help="Count sampled spans once each.")
-    ] = False,
+    unweighted: UnweightedOption = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the report as one HTML file.")
     ] = None,
@@ -199,7 +185,7 @@ def report(
             else sides.reference(reference),
             config=config,
             weighted=not unweighted,
-            cluster=None if cluster == "none" else cluster,
+            cluster=where_clustered(cluster),
             reference_name=_part_of(sides) if reference is current else None,
         )
     _write_pictures(heat, html, svg)

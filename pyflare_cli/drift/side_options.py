@@ -18,7 +18,45 @@ if TYPE_CHECKING:
     from pyflare_storage.expressions import Expr
     from pyflare_storage.source import Source
 
-__all__ = ["PeriodOptions", "Sides", "open_side", "stored_row"]
+__all__ = [
+    "ClusterOption",
+    "ColumnOption",
+    "CurrentOption",
+    "PeriodOptions",
+    "Sides",
+    "UnweightedOption",
+    "open_side",
+    "stored_row",
+    "where_clustered",
+]
+
+CurrentOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C",
+        help="Current rows: Parquet, CSV or any source URL.  [default: --source or --data]",
+    ),
+]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="X",
+        help="Column, input_length_chars, output_length_chars or attributes.KEY; again for "
+        "more.  [default: all suitable]",
+    ),
+]
+ClusterOption = Annotated[
+    str,
+    typer.Option(
+        metavar="COLUMN",
+        help="Rows that are equal here are not independent, as the calls of a trace; none: "
+        "all rows are.  [default: trace_id of spans]",
+        show_default=False,
+    ),
+]
+UnweightedOption = Annotated[
+    bool, typer.Option("--unweighted", help="Count sampled spans once each.")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +224,11 @@ def open_side(run: Run, url: str | None, source: SourceOptions) -> Source:
     if url is None:
         return source.open(run.settings)
     return open_source(url, password=run.settings.clickhouse_password)
+
+
+def where_clustered(cluster: str) -> str | None:
+    """Return the column whose equal values belong together; None: all rows are independent."""
+    return None if cluster == "none" else cluster
 
 
 def stored_row(row: Mapping[str, object], answer: Mapping[str, object]) -> dict[str, object]:

@@ -9,7 +9,17 @@ import typer
 from pyflare_cli.command import Run, command
 from pyflare_cli.drift.group import app
 from pyflare_cli.drift.recording import StoreOptions
-from pyflare_cli.drift.side_options import PeriodOptions, Sides, open_side, stored_row
+from pyflare_cli.drift.side_options import (
+    ClusterOption,
+    ColumnOption,
+    CurrentOption,
+    PeriodOptions,
+    Sides,
+    UnweightedOption,
+    open_side,
+    stored_row,
+    where_clustered,
+)
 from pyflare_cli.options import FilterOptions, SourceOptions
 from pyflare_cli.output import Document
 from pyflare_cli.tables import Column
@@ -51,17 +61,8 @@ def univariate(
             "[default: the current source, divided by --ref-...]",
         ),
     ] = None,
-    cur: Annotated[
-        str | None,
-        typer.Option(
-            metavar="C",
-            help="Current rows: Parquet, CSV or any source URL.  [default: --source or --data]",
-        ),
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(metavar="X", help="Column; again for more.  [default: all suitable]"),
-    ] = None,
+    cur: CurrentOption = None,
+    column: ColumnOption = None,
     test: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,10 +76,9 @@ def univariate(
     alpha: Annotated[
         float, typer.Option(metavar="P", help="False discovery rate over columns and tests.")
     ] = 0.05,
+    cluster: ClusterOption = "trace_id",
     seed: Annotated[int, typer.Option(metavar="N", help="Of permutations and bootstraps.")] = 42,
-    unweighted: Annotated[
-        bool, typer.Option("--unweighted", help="Count sampled spans once each.")
-    ] = False,
+    unweighted: UnweightedOption = False,
     fail_on: Annotated[
         Literal["drift"] | None, typer.Option(help="Exit 1 when any test says drift.")
     ] = None,
@@ -122,6 +122,7 @@ def univariate(
             where=sides.current(current),
             weighted=not unweighted,
             config=config,
+            cluster=where_clustered(cluster),
         )
     _answer(run, answer, store)
     _gate(answer, fail_on, fail_above)

@@ -13,6 +13,8 @@ from pyflare_analysis.drift.psi.answer import PSIAnswer, compare_columns, fit_re
 from pyflare_analysis.drift.report.clusters import design_effect
 from pyflare_analysis.drift.report.report import drift_report
 from pyflare_analysis.drift.report.windows import Windows
+from pyflare_analysis.drift.univariate.answer import examine_columns
+from pyflare_analysis.drift.univariate.columns import UnivariateConfig
 from pyflare_proto.errors import SchemaError
 from tests.analysis.drift.report_tables import events, opened
 
@@ -126,6 +128,25 @@ def test_more_rows_are_needed_where_they_are_clustered() -> None:
             other.critical_value[0] * known.effects[column.name]
         )
         assert column.minimum_count[0] > 3 * other.minimum_count[0]
+
+
+def test_univariate_tests_take_calls_of_one_trace_for_one() -> None:
+    """40 unchanged tables of traces told six times: each test alarms at the level."""
+    names = ["size", "kind"]
+    config = UnivariateConfig(bootstraps=0)
+    alarms: dict[tuple[str, str | None], int] = {}
+    for seed in range(40):
+        sides = [as_rows(_told(start + seed, 6)) for start in (0, 1000)]
+        for cluster in ("trace_id", None):
+            answer = examine_columns(sides[0], sides[1], names, config=config, cluster=cluster)
+            for row in answer.rows():
+                key = str(row["test"]), cluster
+                alarms[key] = alarms.get(key, 0) + (row["p_value"] <= 0.05)
+                assert row["design_effect"] == (pytest.approx(6, rel=0.2) if cluster else 1.0)
+    # Of 40, of `js` 80: binomial(40, 0.05) exceeds 7 once in 1,000, binomial(80, 0.05) 11.
+    for test in ("ks", "wasserstein", "js", "chi2"):
+        assert alarms[test, "trace_id"] <= (11 if test == "js" else 7), test
+        assert alarms[test, None] >= 15, test
 
 
 def test_psi_refuses_a_cluster_that_is_not_there() -> None:

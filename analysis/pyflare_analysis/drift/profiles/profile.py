@@ -26,7 +26,7 @@ from pyflare_analysis.drift.profiles.columns import Feature, suitable_features
 from pyflare_analysis.drift.profiles.counts import count_rows
 from pyflare_analysis.drift.profiles.rows import Rows
 from pyflare_analysis.drift.profiles.sketch import Points, certain_count, merge_points, thin
-from pyflare_analysis.drift.univariate.summary import Categories, Numbers, summarize_rows
+from pyflare_analysis.drift.univariate.summary import Categories, Numbers, Summary, summarize_rows
 from pyflare_proto.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["ColumnProfile", "Profile", "fit_profile", "merge_profiles"]
+__all__ = ["ColumnProfile", "Profile", "fit_profile", "merge_profiles", "profile_of"]
 
 SKETCH_POINTS = 1024
 """Points of a numeric column that are kept for merging: see `sketch` for the error."""
@@ -162,21 +162,9 @@ def fit_profile(
         )
     chosen = list(suitable_features(rows)[0] if features is None else features)
     summary = summarize_rows(rows, chosen, where=where, weighted=weighted)
-    columns: dict[str, ColumnProfile] = {}
-    for feature in chosen:
-        found = summary.features[feature.name]
-        if isinstance(found, Numbers):
-            columns[feature.name] = numeric_column(
-                feature, found.points, found.missing, num_bins, min_samples_per_bin
-            )
-        else:
-            scale = summary.effective / summary.weight if summary.weight else 1.0
-            columns[feature.name] = categorical_column(feature, found, scale)
-    profile = Profile(
-        columns=columns,
-        rows=summary.rows,
-        weight=summary.weight,
-        weight_squared=summary.weight_squared,
+    profile = profile_of(
+        summary,
+        chosen,
         num_bins=num_bins,
         min_samples_per_bin=min_samples_per_bin,
         weighted=weighted,
@@ -186,9 +174,52 @@ def fit_profile(
     estimated = [
         name
         for name, found in summary.features.items()
-        if not found.exact and (isinstance(found, Numbers) or columns[name].categories)
+        if not found.exact and (isinstance(found, Numbers) or profile.columns[name].categories)
     ]
     return _counted(profile, estimated, rows, where) if estimated else profile
+
+
+def profile_of(
+    summary: Summary,
+    features: Sequence[Feature],
+    *,
+    num_bins: int = 10,
+    min_samples_per_bin: int = 5,
+    weighted: bool = True,
+    source: str = "",
+) -> Profile:
+    """Return the profile of rows that were summarised.
+
+    Counts are estimates where the summary is not exact.
+
+    Args:
+        summary: the rows.
+        features: of the summary.
+        num_bins: bins of a numeric feature at most.
+        min_samples_per_bin: values a bin at least.
+        weighted: whether rows counted 1/sampling_probability times.
+        source: where the rows were.
+    """
+    columns: dict[str, ColumnProfile] = {}
+    for feature in features:
+        found = summary.features[feature.name]
+        if isinstance(found, Numbers):
+            columns[feature.name] = numeric_column(
+                feature, found.points, found.missing, num_bins, min_samples_per_bin
+            )
+        else:
+            scale = summary.effective / summary.weight if summary.weight else 1.0
+            columns[feature.name] = categorical_column(feature, found, scale)
+    return Profile(
+        columns=columns,
+        rows=summary.rows,
+        weight=summary.weight,
+        weight_squared=summary.weight_squared,
+        num_bins=num_bins,
+        min_samples_per_bin=min_samples_per_bin,
+        weighted=weighted,
+        source=source,
+    )
 
 
 def _counted(profile: Profile, names: list[str], rows: Rows, where: Expr | None) -> Profile:

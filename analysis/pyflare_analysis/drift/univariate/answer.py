@@ -14,7 +14,10 @@ from pyflare_analysis.drift.profiles.columns import (
     feature_named,
     suitable_features,
 )
+from pyflare_analysis.drift.profiles.profile import profile_of
 from pyflare_analysis.drift.psi.cells import plain_count
+from pyflare_analysis.drift.report.clusters import TRACE, cluster_column, design_effects
+from pyflare_analysis.drift.report.windows import Windows
 from pyflare_analysis.drift.univariate.columns import (
     TESTS,
     UnivariateColumn,
@@ -46,6 +49,8 @@ class UnivariateAnswer:
     """Where they are."""
     weighted: bool
     config: UnivariateConfig
+    cluster: str | None = None
+    """The column whose equal values are a cluster; None where all rows are independent."""
 
     @property
     def verdict(self) -> Verdict:
@@ -77,6 +82,7 @@ class UnivariateAnswer:
             "threshold": self.config.threshold,
             "alpha": self.config.alpha,
             "random_seed": self.config.random_seed,
+            "cluster": self.cluster,
             "weighted": self.weighted,
             "sampled": self.sampled,
             **sides,
@@ -115,6 +121,7 @@ def examine_columns(
     where: Expr | None = None,
     weighted: bool = True,
     config: UnivariateConfig | None = None,
+    cluster: str | None = TRACE,
 ) -> UnivariateAnswer:
     """Test every column by every test that fits it, in one pass over each side.
 
@@ -126,6 +133,9 @@ def examine_columns(
         where: current rows that count; all when None.
         weighted: count rows 1/sampling_probability times.
         config: settings.
+        cluster: rows that are equal here are not independent, as the calls of a trace; see
+            `pyflare_analysis.drift.report.clusters`. None: all rows are independent, as
+            without the column `trace_id`.
 
     Raises:
         SchemaError: an unknown column, or one that cannot be tested.
@@ -133,6 +143,7 @@ def examine_columns(
         NotEnoughDataError: no rows on one side.
     """
     config = config or UnivariateConfig()
+    cluster = cluster_column(cluster, current.columns())
     features, passed = _features(reference, current, names)
     tested = [f for f in features if set(TESTS[f.kind]) & set(config.tests)]
     passed += [
@@ -159,11 +170,29 @@ def examine_columns(
                 "calls of models count, unless --all-spans",
             )
         sides.append(side)
-    columns = measure_columns(tested, sides[0], sides[1], config)
+    effects = _effects(tested, sides[0], current, where, cluster)
+    columns = measure_columns(tested, sides[0], sides[1], config, effects=effects)
     return UnivariateAnswer(
         tuple(columns), tuple(passed), (sides[0], sides[1]), (reference.url, current.url),
-        weighted, config,
+        weighted, config, cluster,
     )  # fmt: skip
+
+
+def _effects(
+    features: Sequence[Feature],
+    reference: Summary,
+    current: Rows,
+    where: Expr | None,
+    cluster: str | None,
+) -> dict[str, float]:
+    """Return the design effect of each feature in the bins of PSI; none without clusters."""
+    if cluster is None:
+        return {}
+    profile = profile_of(reference, features)
+    found = design_effects(
+        profile, current, where, Windows(), cluster=cluster, segments=None, mix=""
+    )
+    return {name: float(effect[0]) for name, effect in found.items()}
 
 
 def _features(

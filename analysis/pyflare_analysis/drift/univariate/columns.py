@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -100,6 +100,8 @@ class UnivariateColumn:
     """Weighted values of the reference."""
     current_count: float
     """Weighted current values."""
+    design_effect: float
+    """How many rows are worth one independent row, 1 or more."""
 
     def document(self) -> dict[str, object]:
         """Return the test as it stands in JSON."""
@@ -120,6 +122,7 @@ class UnivariateColumn:
             "reason": self.reason,
             "reference_count": self.reference_count,
             "current_count": self.current_count,
+            "design_effect": self.design_effect,
         }
 
 
@@ -147,6 +150,8 @@ def measure_columns(
     reference: Summary,
     current: Summary,
     config: UnivariateConfig | None = None,
+    *,
+    effects: Mapping[str, float] | None = None,
 ) -> list[UnivariateColumn]:
     """Test columns.
 
@@ -155,10 +160,13 @@ def measure_columns(
         reference: summary of the reference.
         current: summary of the current rows, with the same features.
         config: settings.
+        effects: design effect of features whose rows are not independent, 1 or more: n rows
+            are worth n over it. 1 where nothing is said.
     """
     config = config or UnivariateConfig()
+    effects = effects or {}
     columns = [
-        _measure(feature, test, reference, current, config)
+        _measure(feature, test, (reference, current), config, effects.get(feature.name, 1.0))
         for feature in features
         for test in TESTS[feature.kind]
         if test in config.tests
@@ -171,11 +179,15 @@ def measure_columns(
 
 
 def _measure(
-    feature: Feature, test: TestName, reference: Summary, current: Summary, config: UnivariateConfig
+    feature: Feature,
+    test: TestName,
+    summaries: tuple[Summary, Summary],
+    config: UnivariateConfig,
+    effect: float,
 ) -> UnivariateColumn:
-    sides = reference.features[feature.name], current.features[feature.name]
+    sides = summaries[0].features[feature.name], summaries[1].features[feature.name]
     counts = [_present(side) for side in sides]
-    scales = [s.effective / s.weight if s.weight else 0.0 for s in (reference, current)]
+    scales = [s.effective / s.weight / effect if s.weight else 0.0 for s in summaries]
     effective = [count * scale for count, scale in zip(counts, scales, strict=True)]
     least = 2 * config.min_samples_per_bin
     reason = None
@@ -194,7 +206,7 @@ def _measure(
                 measured = _counts(test, x, y, config)
     return UnivariateColumn(
         feature.name, feature.kind, test, measured, math.nan, Verdict.INSUFFICIENT, reason,
-        counts[0], counts[1],
+        counts[0], counts[1], effect,
     )  # fmt: skip
 
 
