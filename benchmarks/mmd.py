@@ -47,7 +47,9 @@ def measure(run, other=None, times=None):
             if job is not None:
                 start = spent(); found = job(); best[turn] = min(best[turn], spent() - start)
                 value = found if turn == 0 else value
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # ru_maxrss would begin with what the parent held when it forked.
+    lines = open("/proc/self/status").read().splitlines()
+    memory = next(int(x.split()[1]) for x in lines if x.startswith("VmHWM")) / 1024
     print(json.dumps({"cpu_s": best[0], "bare_s": best[1], "mb": memory, "value": value}))
 """
 BARE = """
