@@ -162,7 +162,10 @@ class FilterOptions:
         str | None, typer.Option(metavar="TIME", help="Started before: 24h, 7d ago or ISO 8601.")
     ] = None
     model: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Model; again for alternatives.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Model that answered or was asked for; again for alternatives."
+        ),
     ] = None
     service: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Service; again for alternatives.")

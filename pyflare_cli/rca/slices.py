@@ -235,13 +235,7 @@ def filter_condition(source: Source, filters: FilterOptions) -> Expr | None:
 
 def table_condition(table: Source, filters: FilterOptions) -> Expr | None:
     """Return the filters as a condition on any table: `--where` names its own columns."""
-    from dataclasses import replace
-
-    from pyflare_storage.expressions import all_of
-    from pyflare_storage.where import parse_where
-
-    where = None if filters.where is None else parse_where(filters.where, table.columns())
-    return all_of([replace(filters, where=None).filters().to_expr(), where])
+    return filters.filters(table.columns()).to_expr()
 
 
 def slice_text(value: object) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 from pyflare_proto.errors import UsageError
 from pyflare_storage.expressions import Expr, Timestamp, all_of, col
@@ -49,12 +51,16 @@ class Filters:
     until_ns: int | None = None
     """First start time that counts no more, ns since 1970."""
     model: tuple[str, ...] = ()
+    """Models that answered or were asked for: `gpt-4o` finds the calls that
+    `gpt-4o-2024-08-06` answered, and those that failed before any did."""
     service: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     feature: tuple[str, ...] = ()
     user: tuple[str, ...] = ()
     where: Expr | None = None
     """A further condition."""
+    model_columns: tuple[str, ...] = ("model", "model_request")
+    """Columns that may hold one of `model`."""
 
     @classmethod
     def parse(
@@ -77,7 +83,7 @@ class Filters:
             now_ns: nanoseconds since 1970 that `24h` counts back from.
             since: see `parse_time`.
             until: see `parse_time`.
-            model: values of the column `model`.
+            model: values of `model` or, where there is that column, `model_request`.
             service: values of `service_name`.
             environment: values of `environment`.
             feature: values of `feature`.
@@ -105,13 +111,17 @@ class Filters:
             feature=tuple(feature),
             user=tuple(user),
             where=None if where is None else parse_where(where, columns),
+            model_columns=tuple(
+                name
+                for name in ("model", "model_request")
+                if name == "model" or columns is None or name in columns
+            ),
         )
 
     def to_expr(self) -> Expr | None:
         """Return the condition; None when every row counts."""
         start = col("start_time")
         named = {
-            "model": self.model,
             "service_name": self.service,
             "environment": self.environment,
             "feature": self.feature,
@@ -121,7 +131,13 @@ class Filters:
             [
                 None if self.since_ns is None else start >= Timestamp(self.since_ns),
                 None if self.until_ns is None else start < Timestamp(self.until_ns),
+                self._models(),
                 *(col(name).is_in(values) for name, values in named.items() if values),
                 self.where,
             ]
         )
+
+    def _models(self) -> Expr | None:
+        if not self.model:
+            return None
+        return reduce(or_, [col(name).is_in(self.model) for name in self.model_columns])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pyflare_proto.errors import ExpressionError, UsageError
 from pyflare_storage.expressions import Timestamp, col
 from pyflare_storage.filters import Filters, parse_time
+from pyflare_storage.polars_expressions import PolarsCompiler
 from pyflare_storage.where import parse_where
 
 NOW = 1_795_000_000_000_000_000
@@ -78,10 +80,31 @@ def test_filters_are_joined_with_and() -> None:
     assert getattr(filters.to_expr(), "terms", ()) == (
         start >= Timestamp(NOW - 3600 * 10**9),
         start < Timestamp(NOW - 60 * 10**9),
-        col("model").is_in(["a", "b"]),
+        col("model").is_in(["a", "b"]) | col("model_request").is_in(["a", "b"]),
         col("user_id").is_in(["u"]),
         col("status_code").eq("ok"),
     )
+
+
+def test_a_model_is_the_one_that_answered_or_was_asked_for() -> None:
+    """A table that knows only one of them is asked for that one."""
+    both = Filters.parse(now_ns=NOW, model=["gpt-4o"])
+    table = Filters.parse(now_ns=NOW, model=["gpt-4o"], columns={"model": "string"})
+    rows = pl.DataFrame(
+        {
+            "model": ["gpt-4o-2024-08-06", "gpt-4o", "gpt-4o-mini"],
+            "model_request": ["gpt-4o", "gpt-4o", "gpt-4o-mini"],
+        }
+    )
+
+    def found(filters: Filters, frame: pl.DataFrame) -> int:
+        condition = filters.to_expr()
+        assert condition is not None
+        types = dict.fromkeys(frame.columns, "string")
+        return frame.filter(PolarsCompiler(types).condition(condition)).height
+
+    assert found(both, rows) == 2
+    assert found(table, rows.drop("model_request")) == 1
 
 
 def test_an_empty_period_is_refused() -> None:
