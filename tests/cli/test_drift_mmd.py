@@ -246,6 +246,40 @@ def test_spans_of_the_data_directory_are_compared_and_the_verdict_kept(
     assert json.loads(row["details"])["method"] == "auto"
 
 
+@pytest.mark.service
+@pytest.mark.parametrize("max_samples", [0, 30])
+def test_the_embedded_engine_gives_the_same_answer(
+    pyflare: Pyflare, tmp_path: Path, max_samples: int
+) -> None:
+    """Spans in Parquet and in ClickHouse: the same vectors, splits, samples, topics."""
+    pytest.importorskip("chdb", reason="the embedded ClickHouse engine comes with the chdb extra")
+    rng = np.random.default_rng(3)
+    rows = [
+        span(
+            trace_id=f"{rng.integers(1, 2**62):032x}",
+            span_id=f"{i + 1:016x}",
+            input=f"question {i}",
+            prompt_version=f"v{i % 2}",
+            embedding=None if i % 5 == 0 else (rng.standard_normal(4) + i % 2).tolist(),
+        )
+        for i in range(200)
+    ]
+    data, engine = data_directory(tmp_path / "data", rows), f"chdb://{tmp_path / 'engine'}"
+    assert pyflare("load", "--source", data, "--to", engine).code == 0
+    words = ("drift", "mmd", "--ref-where", "prompt_version = 'v0'", "--cur-where",
+             "prompt_version = 'v1'", "--method", "auto", "--seed", 5, "--no-store",
+             "--max-samples", max_samples)  # fmt: skip
+
+    parquet = pyflare(*words, "--source", data).json()
+    clickhouse = pyflare(*words, "--source", engine).json()
+
+    assert parquet["verdict"] == "drift"
+    for body in (parquet, clickhouse):
+        for side in ("reference", "current"):
+            del body[side]["source"]
+    assert parquet == clickhouse
+
+
 def test_a_sample_is_drawn_and_told(pyflare: Pyflare, files: Path) -> None:
     """`--max-samples` bounds both sides."""
     result = pyflare("drift", "mmd", "--ref", files / "ref.parquet", "--cur",
