@@ -149,8 +149,8 @@ The 95 % binomial interval of alpha is {low:.3f} to {high:.3f}, the 99.9 % one {
 {wide[1]:.3f}. Of {len(values)} cells {outside} lie outside the first (about \
 {0.05 * len(values):.0f} would by chance; bold below) and {far} outside the second. \
 Exact tests of data with few possible values stay below alpha by what no further value fills: \
-KS of few values, and PSI of 50 rows of 5,000 categories, of which two or three are frequent enough \
-for a bin.
+KS of few values, and PSI of 50 rows of 5,000 categories, of which two or three are frequent \
+enough for a bin.
 
 {table(level, (low, high))}
 
