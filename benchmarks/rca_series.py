@@ -28,7 +28,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pyflare_analysis.rca.patterns.series import SeriesConfig, read_series, score_series
+from pyflare_analysis.rca.patterns.series import SeriesConfig, score_series
+from pyflare_analysis.rca.patterns.series_table import read_series
 from pyflare_storage.source import open_source
 
 Floats = NDArray[np.float64]

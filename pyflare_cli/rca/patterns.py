@@ -192,7 +192,8 @@ def _answer(run: Run, report: PatternReport, options: PatternOptions) -> None:
 def _series(
     run: Run, options: PatternOptions, series: SeriesOptions, filters: FilterOptions
 ) -> None:
-    from pyflare_analysis.rca.patterns.series import SeriesConfig, detect_series, read_series
+    from pyflare_analysis.rca.patterns.series import SeriesConfig, detect_series
+    from pyflare_analysis.rca.patterns.series_table import read_series
     from pyflare_storage.source import open_source
 
     if series.input_file is None or series.time is None or series.value is None:

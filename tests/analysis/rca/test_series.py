@@ -21,9 +21,9 @@ from benchmarks.rca_series import (
 from pyflare_analysis.rca.patterns.series import (
     SeriesConfig,
     detect_series,
-    read_series,
     score_series,
 )
+from pyflare_analysis.rca.patterns.series_table import read_series
 from pyflare_proto.errors import NotEnoughDataError, SchemaError, UsageError
 from pyflare_storage.source import open_source
 from tests.shared_data import shared_path
