@@ -121,6 +121,18 @@ def table(rows: list[tuple[str, str, dict[str, float]]], bounds: tuple[float, fl
     return "\n".join(lines)
 
 
+def summary(rows: list[tuple[str, str, dict[str, float]]]) -> str:
+    """Return the smallest and largest share of each test over all sizes, as Markdown."""
+    lines = ["| data | " + " | ".join(TESTS) + " |", "|---|" + "---:|" * len(TESTS)]
+    for name in dict.fromkeys(row[0] for row in rows):
+        cells = []
+        for test in TESTS:
+            values = [row[2][test] for row in rows if row[0] == name and test in row[2]]
+            cells.append(f"{min(values):.3f}-{max(values):.3f}" if values else "")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def document(
     level: list[tuple[str, str, dict[str, float]]],
     power: list[tuple[str, str, dict[str, float]]],
@@ -151,6 +163,10 @@ The 95 % binomial interval of alpha is {low:.3f} to {high:.3f}, the 99.9 % one {
 Exact tests of data with few possible values stay below alpha by what no further value fills: \
 KS of few values, and PSI of 50 rows of 5,000 categories, of which two or three are frequent \
 enough for a bin.
+
+Smallest and largest share over all sizes:
+
+{summary(level)}
 
 {table(level, (low, high))}
 

@@ -19,6 +19,7 @@ from pyflare_analysis.drift import (
     psi_columns,
 )
 from pyflare_analysis.drift.profiles.rows import as_rows
+from pyflare_analysis.drift.psi.cells import join_gaps
 from pyflare_proto.errors import InvalidDataError, NotFoundError, SchemaError, UsageError
 from pyflare_storage.aggregates import TimeBucket
 from pyflare_storage.expressions import col
@@ -227,6 +228,21 @@ def test_the_minimum_count_is_where_the_threshold_becomes_significant() -> None:
 
     assert few["minimum_current_count"] == enough["minimum_current_count"] == 93
     assert (few["verdict"], enough["verdict"]) == ("insufficient", "stable")
+
+
+def test_values_beside_those_of_the_reference_count_once_chance_is_no_excuse() -> None:
+    """One row of a new value says nothing, ten do; the number itself counts each."""
+    reference = [1.0, 2.0, 3.0] * 40
+    x, y = np.array([[0, 40, 0, 80, 0, 0]]), np.array([[0, 40, 1, 70, 9, 0]])
+    single = np.array([False, True, False, True, False])
+
+    assert join_gaps(x * 1.0, y * 1.0, single)[1].tolist() == [[0, 41, 0, 70, 9, 0]]
+    one = _column(reference, [*reference[:-1], 4.0])
+    ten = _column(reference, [*reference[:-10], *[4.0] * 10])
+    assert one["p_value"] == 1.0
+    assert ten["p_value"] < 0.01
+    assert one["psi"] > 0
+    assert one["bins"][-1]["current_count"] == 1
 
 
 def test_constant_columns_are_stable_until_they_change() -> None:

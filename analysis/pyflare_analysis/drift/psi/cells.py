@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["cell_labels", "plain_count", "pool_rare", "unseen_categories"]
+__all__ = ["cell_labels", "join_gaps", "plain_count", "pool_rare", "unseen_categories"]
+
+_CHANCE = 0.03
 
 
 def plain_count(value: float) -> int | float | None:
@@ -66,6 +68,34 @@ def pool_rare(
         moved[:, -2] += np.where(rare, counts, 0.0).sum(axis=1)
         pooled.append(moved)
     return pooled[0], pooled[1]
+
+
+def join_gaps(x: Floats, y: Floats, single: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Join the cells between and beyond the values of a reference to the value beside them.
+
+    Where each value of the reference has a cell of its own, the others are empty because the
+    reference was not there. A permutation does not know that, and takes a few rows there for
+    more than they are. They stand alone where chance would have left the reference without
+    them in at most 3 % of all splits: (m / (n + m))^y.
+
+    Args:
+        x: (groups, B + 1) effective counts of the reference, last the missing.
+        y: (groups, B + 1) effective current counts.
+        single: (B,) the cells of one value.
+
+    Returns:
+        Both sides, (groups, B + 1).
+    """
+    n, m = x.sum(axis=1, keepdims=True), y.sum(axis=1, keepdims=True)
+    gaps = np.flatnonzero(~single)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        chance = (m / (n + m)) ** y[:, gaps]
+    moved = np.where((chance > _CHANCE) & (x[:, gaps] == 0), y[:, gaps], 0.0)
+    joined = y.copy()
+    joined[:, gaps] -= moved
+    for column, gap in enumerate(gaps.tolist()):
+        joined[:, gap - 1 if gap else 1] += moved[:, column]
+    return x, joined
 
 
 def cell_labels(column: ColumnProfile, new: Sequence[str]) -> tuple[dict[str, object], ...]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from pyflare_analysis.drift.detector import Verdict
-from pyflare_analysis.drift.profiles.bins import stand_alone
+from pyflare_analysis.drift.profiles.bins import single_values, stand_alone
 from pyflare_analysis.drift.profiles.counts import NEW_CATEGORIES
 from pyflare_analysis.drift.psi.cells import (
     cell_labels,
+    join_gaps,
     plain_count,
     pool_rare,
     unseen_categories,
@@ -262,14 +263,14 @@ def _tested(
     cell = (xe + ye > 0).astype(np.float64)
     number = cell.sum(axis=1)
     smoothed = smoothed_psi(xe, ye, cell)
+    own_bins = is_numeric and reference is None
+    alone = own_bins and stand_alone(column.edges, column.counts[:-1])
+    tested, observed = (xe, ye), smoothed
+    if alone and len(column.edges):
+        tested = join_gaps(xe, ye, single_values(column.edges))
+        observed = smoothed_psi(*tested, (tested[0] + tested[1] > 0).astype(np.float64))
     p_value = null_p_values(
-        xe,
-        ye,
-        smoothed,
-        quantile_bins=is_numeric
-        and reference is None
-        and not stand_alone(column.edges, column.counts[:-1]),
-        seed=config.random_seed,
+        *tested, observed, quantile_bins=own_bins and not alone, seed=config.random_seed
     )
     half = 0.5 * cell
     share = _shares(x), _shares(y)

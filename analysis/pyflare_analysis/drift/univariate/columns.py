@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflare_analysis.drift.detector import Verdict
-from pyflare_analysis.drift.profiles.bins import bin_counts, quantile_edges, stand_alone
+from pyflare_analysis.drift.profiles.bins import (
+    bin_counts,
+    quantile_edges,
+    single_values,
+    stand_alone,
+)
 from pyflare_analysis.drift.profiles.columns import Feature
 from pyflare_analysis.drift.profiles.sketch import certain_count, thin
 from pyflare_analysis.drift.univariate.count_distances import chi_square, jensen_shannon
@@ -228,9 +233,10 @@ def _numeric(
         edges = quantile_edges(reference.points, config.num_bins, config.min_samples_per_bin)
         x = np.append(bin_counts(reference.points, edges), reference.missing)
         y = np.append(bin_counts(current.points, edges), current.missing)
+        alone = stand_alone(edges, x[:-1])
         return jensen_shannon(
-            x * scales[0], y * scales[1], alpha=alpha, seed=seed,
-            quantile_bins=not stand_alone(edges, x[:-1]),
+            x * scales[0], y * scales[1], alpha=alpha, seed=seed, quantile_bins=not alone,
+            single=single_values(edges) if alone and len(edges) else None,
         )  # fmt: skip
     samples = [
         Sample(side.points, side.points.total * scale, side.rank_error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyflare_analysis.drift.psi.cells import join_gaps
 from pyflare_analysis.drift.psi.law import null_p_values
 from pyflare_analysis.drift.univariate.measured import Measured
 
@@ -39,7 +40,13 @@ def divergence(x: Floats, y: Floats, cells: Floats) -> Floats:
 
 
 def jensen_shannon(
-    x: Floats, y: Floats, *, alpha: float = 0.05, seed: int = 42, quantile_bins: bool = False
+    x: Floats,
+    y: Floats,
+    *,
+    alpha: float = 0.05,
+    seed: int = 42,
+    quantile_bins: bool = False,
+    single: NDArray[np.bool_] | None = None,
 ) -> Measured:
     """Measure the Jensen-Shannon distance, sqrt of the divergence in nats (as SciPy's).
 
@@ -53,6 +60,8 @@ def jensen_shannon(
         alpha: of the interval and of the critical value.
         seed: of the simulated law.
         quantile_bins: see `law.null_p_values`.
+        single: see `cells.join_gaps`: (B - 1,) the cells of one value, where each value of the
+            reference has one.
 
     Source: Lin 1991, IEEE Trans. Inf. Theory 37:145-151.
     """
@@ -61,10 +70,11 @@ def jensen_shannon(
     n, m = float(x.sum()), float(y.sum())
     cells = (x + y) > 0
     scaled = float(divergence(x, y, cells.astype(np.float64)))
+    tested = (x[None], y[None]) if single is None else join_gaps(x[None], y[None], single)
+    observed = divergence(*tested, (tested[0] + tested[1] > 0).astype(np.float64))
     p = null_p_values(
-        x[None], y[None], np.array([scaled]), quantile_bins=quantile_bins, seed=seed,
-        statistic=divergence,
-    )  # fmt: skip
+        *tested, observed, quantile_bins=quantile_bins, seed=seed, statistic=divergence
+    )
     noise, degrees = 1 / n + 1 / m, int(cells.sum()) - 1
     first, second = x / n, y / m
     middle = np.where(cells, (first + second) / 2, 1.0)
