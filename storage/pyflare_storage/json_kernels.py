@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["ABSENT", "FALSE", "NUMBER", "OTHER", "TEXT", "TRUE", "locate"]
+__all__ = ["ABSENT", "FALSE", "NUMBER", "OTHER", "TEXT", "TRUE", "copy_slices", "locate"]
 
 ABSENT = 0
 """There is no such key, or its value is null."""
@@ -90,6 +90,56 @@ def _find(data: NDArray[np.uint8], i: int, end: int, key: NDArray[np.uint8]) -> 
 
 
 @njit(cache=True, nogil=True)
+def _hinted(
+    data: NDArray[np.uint8], first: int, hint: int, end: int, length: int
+) -> tuple[int, int]:
+    """Return start and stop of the value whose quoted key stands at first + hint.
+
+    (0, 0) where that is not surely a key of the outer object. It is one when but one object
+    has been opened before it, and a colon follows: no string holds a quote without a
+    backslash.
+    """
+    if hint < 0:
+        return 0, 0
+    at = first + hint
+    opened = 0
+    for i in range(first, at):
+        opened += data[i] == _OPEN_OBJECT
+    before = data[at - 1] if at > first else 0
+    if opened != 1 or not (before in (_COMMA, _OPEN_OBJECT) or before <= _SPACE):
+        return 0, 0
+    i = at + length + 2
+    while i < end and data[i] <= _SPACE:
+        i += 1
+    if i >= end or data[i] != _COLON:
+        return 0, 0
+    i += 1
+    while i < end and data[i] <= _SPACE:
+        i += 1
+    stop = _value_end(data, i, end)
+    while stop > i and data[stop - 1] <= _SPACE:
+        stop -= 1
+    return i, stop
+
+
+@njit(cache=True, nogil=True)
+def copy_slices(data: NDArray[np.uint8], bounds: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+    """Copy slices behind one another.
+
+    Args:
+        data: the bytes.
+        bounds: (n, 2) start and length of each slice.
+        out: receives the slices, as long as all together.
+    """
+    place = 0
+    for row in range(len(bounds)):
+        start = bounds[row, 0]
+        for i in range(start, start + bounds[row, 1]):
+            out[place] = data[i]
+            place += 1
+
+
+@njit(cache=True, nogil=True)
 def _kind(first: int) -> int:
     """Return the type of a value by its first byte."""
     if first == _QUOTE:
@@ -104,10 +154,11 @@ def _kind(first: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def locate(
+def locate(  # noqa: PLR0917  # numba takes arrays by position
     data: NDArray[np.uint8],
     offsets: NDArray[np.int64],
     key: NDArray[np.uint8],
+    hints: NDArray[np.int64],
     bounds: NDArray[np.int64],
     kinds: NDArray[np.uint8],
 ) -> None:
@@ -117,11 +168,17 @@ def locate(
         data: the rows' UTF-8 text.
         offsets: (n+1,) row i is data[offsets[i]:offsets[i+1]].
         key: the key as it is written between its quotes.
+        hints: (n,) place of the first `"key"` in the row; -1: there is none; -2: not known.
         bounds: (n, 2) receives start and length of the value, 0 and 0 where absent.
         kinds: (n,) receives the type of the value.
     """
     for row in range(len(kinds)):
-        start, stop = _find(data, offsets[row], offsets[row + 1], key)
+        start, stop = 0, 0
+        if hints[row] != -1:
+            first, end = offsets[row], offsets[row + 1]
+            start, stop = _hinted(data, first, hints[row], end, len(key))
+            if stop == 0:
+                start, stop = _find(data, first, end, key)
         bounds[row, 0] = start
         bounds[row, 1] = stop - start
         kinds[row] = _kind(data[start]) if stop > start else ABSENT

@@ -8,17 +8,21 @@ writes (see `pyflare_proto.otlp.anyvalue`) and any other valid JSON object.
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 __all__ = ["Wanted", "lookup", "number_text"]
 
 Wanted = Literal["text", "number", "boolean", "any", "present"]
 """What a lookup returns: values of one JSON type, any plain value as text, or whether there
 is one."""
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.\-/]+")
 
 
 def lookup(column: pl.Series, key: str, wanted: Wanted) -> pl.Series:
@@ -45,10 +49,9 @@ def lookup(column: pl.Series, key: str, wanted: Wanted) -> pl.Series:
         result = (kinds == k.TRUE).set((kinds != k.TRUE) & (kinds != k.FALSE), None)
     else:
         result = _unescaped(raw.set(kinds != k.TEXT, None))
-        if wanted == "any":
-            plain = _numbers_as_text(
-                raw.set((kinds == k.ABSENT) | (kinds == k.TEXT) | (kinds == k.OTHER), None)
-            )
+        other = (kinds == k.ABSENT) | (kinds == k.TEXT) | (kinds == k.OTHER)
+        if wanted == "any" and not other.all():
+            plain = _numbers_as_text(raw.set(other, None))
             result = pl.select(pl.coalesce(pl.lit(result), pl.lit(plain))).to_series()
     return result.alias(column.name)
 
@@ -57,34 +60,47 @@ def _values(column: pl.Series, key: str) -> tuple[pl.Series, pl.Series]:
     """Return the raw JSON of each row's value (empty where absent) and its type."""
     import pyarrow as pa
 
-    from pyflare_storage.json_kernels import locate
+    from pyflare_storage.json_kernels import copy_slices, locate
 
     n = len(column)
     bounds, kinds = np.zeros((n, 2), np.int64), np.zeros(n, np.uint8)
     data = np.zeros(1, np.uint8)
     if n:
-        arrow = column.cast(pl.String).to_arrow(compat_level=pl.CompatLevel.oldest())
+        column = column.cast(pl.String)
+        arrow = column.to_arrow(compat_level=pl.CompatLevel.oldest())
         _, offset_buffer, text_buffer = arrow.buffers()
         offsets = np.frombuffer(memoryview(offset_buffer), np.int64)
         if text_buffer is not None and text_buffer.size:
             data = np.frombuffer(memoryview(text_buffer), np.uint8)
         # The key as it stands in the text, between its quotes.
-        written = json.dumps(key, ensure_ascii=False)[1:-1].encode()
+        written = json.dumps(key, ensure_ascii=False)[1:-1]
         place = offsets[arrow.offset : arrow.offset + n + 1]
-        locate(data, place, np.frombuffer(written, np.uint8), bounds, kinds)
-    # Gather the slices behind one another: start of the slice plus place within it.
-    start, length = bounds[:, 0], bounds[:, 1]
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(length)])
-    index = np.repeat(start - offsets[:-1], length) + np.arange(offsets[-1])
-    text = pa.LargeStringArray.from_buffers(
-        n, pa.py_buffer(offsets.tobytes()), pa.py_buffer(data[index].tobytes())
-    )
+        hints = _hints(column, written)
+        locate(data, place, np.frombuffer(written.encode(), np.uint8), hints, bounds, kinds)
+    offsets = np.zeros(n + 1, np.int64)
+    np.cumsum(bounds[:, 1], out=offsets[1:])
+    # The slices behind one another.
+    joined = np.empty(int(offsets[-1]), np.uint8)
+    copy_slices(data, bounds, joined)
+    text = pa.LargeStringArray.from_buffers(n, pa.py_buffer(offsets), pa.py_buffer(joined))
     return pl.Series("", text), pl.Series("", kinds)
+
+
+def _hints(column: pl.Series, written: str) -> NDArray[np.int64]:
+    """Return (n,) where the quoted key first stands in each row's text, -1 where nowhere.
+
+    -2 where the place tells nothing: a key with other than plain characters may begin within
+    what is no key.
+    """
+    if _PLAIN_KEY.fullmatch(written) is None:
+        return np.full(len(column), -2, np.int64)
+    found = column.str.find(f'"{written}"', literal=True)
+    return found.cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def _unescaped(raw: pl.Series) -> pl.Series:
     """Return JSON strings as the text they stand for."""
-    text = raw.str.slice(1, raw.str.len_chars() - 2)
+    text = raw.str.strip_prefix('"').str.strip_suffix('"')
     escapes = text.str.contains("\\", literal=True)
     if not escapes.any():
         return text
