@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -16,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-__all__ = ["Wanted", "lookup", "number_text"]
+__all__ = ["Wanted", "lookup", "lookups", "number_text"]
 
 Wanted = Literal["text", "number", "boolean", "any", "present"]
 """What a lookup returns: values of one JSON type, any plain value as text, or whether there
@@ -38,22 +39,30 @@ def lookup(column: pl.Series, key: str, wanted: Wanted) -> pl.Series:
     Returns:
         A series as long as `column`; null where the key is absent or of another type.
     """
+    return lookups(column, key, [wanted])[0]
+
+
+def lookups(column: pl.Series, key: str, wanted: Sequence[Wanted]) -> list[pl.Series]:
+    """Return several `lookup` of one key, for little more than one."""
+    raw, kinds = _values(column, key)
+    return [_as_wanted(raw, kinds, item).alias(column.name) for item in wanted]
+
+
+def _as_wanted(raw: pl.Series, kinds: pl.Series, wanted: Wanted) -> pl.Series:
     from pyflare_storage import json_kernels as k
 
-    raw, kinds = _values(column, key)
     if wanted == "present":
-        result = kinds != k.ABSENT
-    elif wanted == "number":
-        result = raw.set(kinds != k.NUMBER, None).cast(pl.Float64, strict=False)
-    elif wanted == "boolean":
-        result = (kinds == k.TRUE).set((kinds != k.TRUE) & (kinds != k.FALSE), None)
-    else:
-        result = _unescaped(raw.set(kinds != k.TEXT, None))
-        other = (kinds == k.ABSENT) | (kinds == k.TEXT) | (kinds == k.OTHER)
-        if wanted == "any" and not other.all():
-            plain = _numbers_as_text(raw.set(other, None))
-            result = pl.select(pl.coalesce(pl.lit(result), pl.lit(plain))).to_series()
-    return result.alias(column.name)
+        return kinds != k.ABSENT
+    if wanted == "number":
+        return raw.set(kinds != k.NUMBER, None).cast(pl.Float64, strict=False)
+    if wanted == "boolean":
+        return (kinds == k.TRUE).set((kinds != k.TRUE) & (kinds != k.FALSE), None)
+    text = _unescaped(raw.set(kinds != k.TEXT, None))
+    other = (kinds == k.ABSENT) | (kinds == k.TEXT) | (kinds == k.OTHER)
+    if wanted == "text" or other.all():
+        return text
+    plain = _numbers_as_text(raw.set(other, None))
+    return pl.select(pl.coalesce(pl.lit(text), pl.lit(plain))).to_series()
 
 
 def _values(column: pl.Series, key: str) -> tuple[pl.Series, pl.Series]:

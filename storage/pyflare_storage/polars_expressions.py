@@ -48,16 +48,17 @@ from pyflare_storage.expressions import (
 )
 from pyflare_storage.json_lookup import Wanted, lookup
 
-__all__ = ["PolarsCompiler", "seeded_hash"]
+__all__ = ["RETURNED", "PolarsCompiler", "seeded_hash"]
 
 _TIME = pl.Datetime("ns", "UTC")
-_RETURNED: dict[Wanted, type[pl.DataType]] = {
+RETURNED: dict[Wanted, type[pl.DataType]] = {
     "text": pl.String,
     "number": pl.Float64,
     "boolean": pl.Boolean,
     "any": pl.String,
     "present": pl.Boolean,
 }
+"""Types of what is looked up."""
 _COMPARE = {
     "==": pl.Expr.eq,
     "!=": pl.Expr.ne,
@@ -155,7 +156,7 @@ class PolarsCompiler:
         if isinstance(value, Attribute):
             return pl.col(value.of).map_batches(
                 partial(lookup, key=value.key, wanted=wanted),
-                return_dtype=_RETURNED[wanted],
+                return_dtype=RETURNED[wanted],
                 is_elementwise=True,
             )
         if not isinstance(value, Column):
@@ -257,12 +258,19 @@ class PolarsCompiler:
                 return self._first(aggregate)
             case Sum() | Mean() | Quantile():
                 return self._numeric(aggregate)
-            case Min(column=column) | Max(column=column) | CountDistinct(column=column):
+            case CountDistinct():
+                return self._distinct(aggregate).n_unique()
+            case Min(column=column) | Max(column=column):
                 value = self._chosen(operand(column), aggregate.where, "any")
-                if isinstance(aggregate, CountDistinct):
-                    return value.drop_nulls().n_unique()
                 return value.min() if isinstance(aggregate, Min) else value.max()
         raise TypeError(f"not an aggregate: {aggregate!r}")
+
+    def distinct(self, aggregate: CountDistinct) -> pl.Expr:
+        """Return the values that an aggregate counts, each once."""
+        return self._distinct(aggregate).unique()
+
+    def _distinct(self, aggregate: CountDistinct) -> pl.Expr:
+        return self._chosen(operand(aggregate.column), aggregate.where, "any").drop_nulls()
 
     def _chosen(self, subject: Operand, where: Expr | None, wanted: Wanted) -> pl.Expr:
         """Return a value, null in rows that do not take part."""

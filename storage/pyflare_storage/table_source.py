@@ -14,9 +14,12 @@ from pyflare_proto.errors import NotFoundError
 from pyflare_proto.record import COLUMNS
 from pyflare_storage.aggregates import key_name
 from pyflare_storage.arrow_batches import arrow_batches, plain_columns
+from pyflare_storage.attribute_codes import AttributeCodes
 from pyflare_storage.base_source import BaseSource, Ordering, Question, is_span_table, polars_type
-from pyflare_storage.expressions import Expr, time_range
+from pyflare_storage.expressions import ATTRIBUTE_COLUMNS, Expr, time_range
 from pyflare_storage.files import located, read_files, readable
+from pyflare_storage.pieces import Pieces, in_pieces
+from pyflare_storage.piecewise import aggregate_pieces, can_be_joined
 from pyflare_storage.polars_expressions import PolarsCompiler, seeded_hash
 from pyflare_storage.span_files import SpanFile, current_files, reading
 
@@ -63,6 +66,7 @@ class TableSource(BaseSource):
         self._location = located(url)
         self._columns = self._read_columns()
         self._compiler = PolarsCompiler(self._columns)
+        self._codes = AttributeCodes()
 
     @property
     def url(self) -> str:
@@ -88,15 +92,21 @@ class TableSource(BaseSource):
     @contextmanager
     def _opened(self, where: Expr | None) -> Iterator[pl.LazyFrame]:
         """Hold the files and yield the frame over those that can hold a match."""
+        with self._held(where) as files:
+            yield read_files(self._location, files)
+
+    @contextmanager
+    def _held(self, where: Expr | None) -> Iterator[tuple[SpanFile, ...] | None]:
+        """Hold the files and yield those that can hold a match; None where it is no folder."""
         location = self._location
         if location.folder is None:
             with readable(location, location.paths):
-                yield read_files(location)
+                yield None
             return
         with reading(location.folder):
             files = self._files(location.folder, where)
             with readable(location, [str(file.path) for file in files]):
-                yield read_files(location, files)
+                yield files
 
     def _files(self, folder: Path, where: Expr | None) -> tuple[SpanFile, ...]:
         files = current_files(folder)
@@ -135,14 +145,8 @@ class TableSource(BaseSource):
         yielded = False
         for attempt in range(_ATTEMPTS):
             try:
-                with self._opened(where) as frame:
-                    rows = self._matching(frame, where)
-                    if order is not None:
-                        rows = self._sorted(rows, order, columns)
-                    if limit is not None:
-                        rows = rows.head(limit)
-                    shown = rows.select(self._shown(columns))
-                    for batch in shown.collect_batches(chunk_size=_BATCH_ROWS, engine="streaming"):
+                with self._held(where) as files:
+                    for batch in self._batches(files, columns, where, order, limit):
                         yielded = True
                         yield batch
                 return  # noqa: TRY300  # in an else the files would be let go before
@@ -150,6 +154,30 @@ class TableSource(BaseSource):
                 if yielded or self._location.folder is None or attempt == _ATTEMPTS - 1:
                     raise
                 _log.info("a file of %s vanished, reading again", self.url)
+
+    def _batches(
+        self,
+        files: tuple[SpanFile, ...] | None,
+        columns: list[str],
+        where: Expr | None,
+        order: Ordering | None,
+        limit: int | None,
+    ) -> Iterator[pl.DataFrame]:
+        if order is None and limit is None and in_pieces(self._location):
+            for found in self._pieces(files, where).select(self._shown(columns)):
+                yield from found.iter_slices(_BATCH_ROWS)
+            return
+        rows = self._matching(read_files(self._location, files), where)
+        if order is not None:
+            rows = self._sorted(rows, order, columns)
+        if limit is not None:
+            rows = rows.head(limit)
+        shown = rows.select(self._shown(columns))
+        yield from shown.collect_batches(chunk_size=_BATCH_ROWS, engine="streaming")
+
+    def _pieces(self, files: tuple[SpanFile, ...] | None, where: Expr | None) -> Pieces:
+        condition = None if where is None else self._compiler.condition(where)
+        return Pieces(self._location, files, condition)
 
     @staticmethod
     def _sorted(frame: pl.LazyFrame, order: Ordering, columns: list[str]) -> pl.LazyFrame:
@@ -194,13 +222,21 @@ class TableSource(BaseSource):
             self._compiler.aggregate(aggregate).alias(name)
             for name, aggregate in question.aggregates.items()
         ]
+        read = {name for e in [*keys, *values] for name in e.meta.root_names()}
+        if question.where is not None:
+            read.update(self._compiler.condition(question.where).meta.root_names())
+        reads_attributes = not read.isdisjoint(ATTRIBUTE_COLUMNS)
 
         def answer() -> pl.DataFrame:
-            with self._opened(question.where) as frame:
-                rows = self._matching(frame, question.where)
-                result = (
-                    rows.group_by(keys).agg(values).rename(names) if keys else rows.select(values)
-                )
+            with self._held(question.where) as files:
+                if reads_attributes and in_pieces(self._location) and can_be_joined(question):
+                    pieces = self._pieces(files, None)
+                    found = aggregate_pieces(pieces, question, self._columns, self._codes, own)
+                    result = found.lazy()
+                else:
+                    rows = self._matching(read_files(self._location, files), question.where)
+                    result = rows.group_by(keys).agg(values) if keys else rows.select(values)
+                result = result.rename(names)
                 if question.order.names:
                     result = result.sort(
                         question.order.names,
@@ -214,22 +250,25 @@ class TableSource(BaseSource):
         return self._retried(answer)
 
     def _sample(self, n: int, seed: int, columns: list[str], where: Expr | None) -> pl.DataFrame:
-        hashed = self._hash(seed)
-        ties = ["trace_id", "span_id"] if is_span_table(self._columns) else [_ROW]
+        hashed, shown = self._hash(seed), self._shown(columns)
+        spans = is_span_table(self._columns)
 
         def answer() -> pl.DataFrame:
-            with self._opened(where) as frame:
-                rows = self._matching(self._numbered(frame), where)
-                # First the n-th smallest hash from the ids alone, then the rows below it:
-                # wide columns are read for these only.
-                smallest = rows.select(hashed.alias(_HASH)).bottom_k(n, by=_HASH)
+            with self._held(where) as files:
+                if spans and in_pieces(self._location):
+                    return self._pieces(files, where).sample(n, hashed, shown)
+                frame = self._numbered(read_files(self._location, files))
+                rows = self._matching(frame, where).with_columns(hashed.alias(_HASH))
+                ties = ["trace_id", "span_id"] if spans else [_ROW]
+                # First the n-th smallest hash, then the rows up to it: wide columns are
+                # read for these only.
+                smallest = rows.select(_HASH).bottom_k(n, by=_HASH)
                 bound = smallest.select(pl.col(_HASH).max()).collect(engine="streaming").item()
                 if bound is None:
-                    chosen = rows.head(0)
-                else:
-                    chosen = rows.filter(hashed <= pl.lit(bound, dtype=pl.UInt64))
-                drawn = chosen.with_columns(hashed.alias(_HASH)).sort(_HASH, *ties).head(n)
-                return drawn.select(self._shown(columns)).collect(engine="streaming")
+                    return rows.head(0).select(shown).collect()
+                chosen = rows.filter(pl.col(_HASH) <= pl.lit(bound, dtype=pl.UInt64))
+                drawn = chosen.sort(_HASH, *ties).head(n)
+                return drawn.select(shown).collect(engine="streaming")
 
         return self._retried(answer)
 
