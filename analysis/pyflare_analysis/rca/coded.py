@@ -1,9 +1,8 @@
 """Rows as small whole numbers: one code a dimension, so that slices are counted, not queried.
 
 `fit_dimensions` reads the values once and gives the frequent ones a code each; all others
-share one code that stands for no slice. `CodedRows` reads the rows again as codes. It keeps
-them while they fit into memory and reads them anew for each pass where they do not, so
-memory is bounded whatever the number of rows.
+share one code that stands for no slice. `CodedRows` reads the rows again as codes and keeps
+these in a `BlockStore` for the passes to come, so memory is bounded whatever the number of rows.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflare_analysis.plain import key_text
+from pyflare_analysis.rca.block_store import Block, BlockStore
 from pyflare_analysis.rca.dimensions import Dimension
 from pyflare_storage.expressions import Expr
 
@@ -33,10 +33,11 @@ MOST_LABELS = 1000
 """Values of one dimension that can be slices; a slice needs more rows than one in a thousand."""
 _BLOCK_ROWS = 1 << 16
 _BLOCK_BYTES = 1 << 25
-_CACHED_BYTES = 128 * 2**20
 _SAMPLE_ROWS = 20_000
 _TABLE_VALUES = 1 << 20
 """Different values that are counted at once; beyond, the rare ones are let go."""
+_MOST_PARTS = 16
+"""Tables of counts that wait to be added up."""
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -178,6 +179,8 @@ def _count_values(
     """Count the values of all categories in one pass: frames of `value` and `count`."""
     import polars as pl
 
+    from pyflare_storage.pieces import detached
+
     needed = _needed(dimensions, columns)
     parts: dict[str, list[pl.DataFrame]] = {d.name: [] for d in dimensions}
     rows = 0
@@ -187,11 +190,13 @@ def _count_values(
             values = dimension.values(frame, columns).alias("value")
             mine = parts[dimension.name]
             mine.append(values.value_counts(name="count"))
-            if sum(part.height for part in mine) > _TABLE_VALUES:
-                # Lossy counting (Manku and Motwani 2002): what is rarer than one in ten
-                # thousand so far can be no slice.
+            if len(mine) > _MOST_PARTS:
                 whole = _sum_counts(mine)
-                parts[dimension.name] = [whole.filter(pl.col("count") * 10_000 > rows)]
+                if whole.height > _TABLE_VALUES:
+                    # Lossy counting (Manku and Motwani 2002): what is rarer than one in ten
+                    # thousand so far can be no slice.
+                    whole = whole.filter(pl.col("count") * 10_000 > rows)
+                parts[dimension.name] = [detached(whole)]
     return {name: _sum_counts(mine) for name, mine in parts.items()}, rows
 
 
@@ -231,18 +236,6 @@ def _edges(
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Some rows as codes."""
-
-    codes: NDArray[np.uint16]
-    """(d, n) one row a dimension."""
-    values: NDArray[np.float64]
-    """(n,) the metric's numbers."""
-    weights: NDArray[np.float64] | None
-    """(n,) how many rows each stands for; None: one each."""
-
-
 class CodedRows:
     """The rows with a number, as codes, as often as they are asked for.
 
@@ -268,26 +261,21 @@ class CodedRows:
         self._reader = reader
         self._where = where
         self._weighted = weighted
-        self._kept: list[Block] | None = None
-        self._fits = True
+        self._kept: BlockStore | None = None
         self._threshold: float | None = None
 
     def blocks(self) -> Iterator[Block]:
         """Yield the rows, in the source's order."""
-        if self._kept is not None:
-            yield from self._kept
-            return
-        kept: list[Block] = []
-        room = _CACHED_BYTES
+        for block in self._kept if self._kept is not None else self._first_pass():
+            yield block if self._threshold is None else _above(block, self._threshold)
+
+    def _first_pass(self) -> Iterator[Block]:
+        """Yield the rows as the source has them, and keep them for the next pass."""
+        kept = BlockStore(self.dimensions)
         for block in self._read():
-            room -= block.codes.nbytes + block.values.nbytes
-            self._fits &= room >= 0
-            if self._fits:
-                kept.append(block)
-            else:
-                kept.clear()
+            kept.add(block)
             yield block
-        if self._fits:
+        if not kept.lost:
             self._kept = kept
 
     def _read(self) -> Iterator[Block]:
@@ -305,8 +293,7 @@ class CodedRows:
         result = CodedRows(
             self._source, self._reader, self.dimensions, self._where, weighted=self._weighted
         )
-        if self._kept is not None:
-            result._kept = [_above(block, threshold) for block in self._kept]
+        result._kept = self._kept
         result._threshold = threshold
         return result
 
@@ -324,8 +311,7 @@ class CodedRows:
         if not known.all():
             codes, values = codes[:, known], values[known]
             weights = None if weights is None else weights[known]
-        block = Block(codes, values, weights)
-        return block if self._threshold is None else _above(block, self._threshold)
+        return Block(codes, values, weights)
 
 
 def _above(block: Block, threshold: float) -> Block:

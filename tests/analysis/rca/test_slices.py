@@ -1,5 +1,6 @@
 """Slices: counts that a group-by confirms, causes and nothing else, thin data refused."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pyflare_analysis.rca import coded
+from pyflare_analysis.rca import block_store, coded
 from pyflare_analysis.rca.metrics import outcome_metric
 from pyflare_analysis.rca.slices.analyzer import (
     SliceAnalysis,
@@ -218,17 +219,30 @@ def test_the_interval_of_a_skewed_mean_covers(tmp_path: Path) -> None:
     assert held >= 78
 
 
-def test_memory_is_given_up_without_changing_the_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("outcome", "metric"), [("bad", None), ("value", "latency_p95")])
+@pytest.mark.parametrize("room", [True, False])
+def test_rows_are_kept_on_disk_without_changing_the_answer(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: str,
+    metric: str | None,
+    *,
+    room: bool,
 ) -> None:
-    """Rows that do not fit are read again for each pass: the same answer to the last digit."""
+    """Rows beyond memory go to a file, or are read again: the same answer to the last digit."""
     frame = planted(table(), 0.3, a="a1", c="c1")
-    kept = analyze(tmp_path, frame).to_dict()
+    kept = analyze(tmp_path, frame, outcome, metric).to_dict()
 
-    monkeypatch.setattr(coded, "_CACHED_BYTES", 0)
+    monkeypatch.setattr(block_store, "_MEMORY_BYTES", 0)
     monkeypatch.setattr(coded, "_BLOCK_ROWS", 1000)
+    if not room:
+        monkeypatch.setattr(tempfile, "TemporaryFile", _full_disk)
 
-    assert analyze(tmp_path, frame).to_dict() == kept
+    assert analyze(tmp_path, frame, outcome, metric).to_dict() == kept
+
+
+def _full_disk(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def test_rare_values_are_let_go_without_changing_the_answer(
@@ -244,6 +258,7 @@ def test_rare_values_are_let_go_without_changing_the_answer(
 
     monkeypatch.setattr(coded, "_BLOCK_ROWS", 1000)
     monkeypatch.setattr(coded, "_TABLE_VALUES", 2000)
+    monkeypatch.setattr(coded, "_MOST_PARTS", 1)
 
     assert analyze(tmp_path, frame).to_dict() == kept
 

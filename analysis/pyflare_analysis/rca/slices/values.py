@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Estimate", "mean_estimates", "quantile_estimates", "quantile_of", "rate_estimates"]
 
-_KEPT_VALUES = 1 << 24
+_KEPT_VALUES = 1 << 22
 """Values that quantiles are exact for; beyond, they are read from a histogram."""
 _RATIO = 1.0005
 """Ratio of neighbouring edges of that histogram: its quantiles are within 0.05 %."""
