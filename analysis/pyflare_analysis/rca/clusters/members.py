@@ -14,6 +14,7 @@ import polars as pl
 
 from pyflare_analysis.rca.clusters.failure_rows import Window
 from pyflare_analysis.rca.clusters.forms import KEYS
+from pyflare_storage.pieces import detached
 
 __all__ = ["ClusterFacts", "ClusterMembers"]
 
@@ -139,7 +140,8 @@ class ClusterMembers:
 
     def _add_latest(self, column: str, rows: pl.DataFrame) -> None:
         kept = self._latest[column]
-        kept.append(self._newest(column, rows.select("cluster", column, "time_ns")))
+        # Copies: a few texts of a batch would hold the text of all of it.
+        kept.append(detached(self._newest(column, rows.select("cluster", column, "time_ns"))))
         if len(kept) > 64:
             self._latest[column] = [self._newest(column, pl.concat(kept))]
 
@@ -166,7 +168,7 @@ class ClusterMembers:
     def _add_examples(self, rows: pl.DataFrame) -> None:
         found = rows.join(self._example_forms, on=["cluster", *KEYS]).group_by("cluster", *KEYS)
         self._examples.append(
-            found.agg(pl.col("text").fill_null("").min(), pl.col("count").first())
+            detached(found.agg(pl.col("text").fill_null("").min(), pl.col("count").first()))
         )
         if len(self._examples) > 64:
             self._examples = [self._merged_examples()]

@@ -215,8 +215,10 @@ def _cube(
     known = inside & (bin_ >= 0)
     counts = frame["trials"].cast(float).to_numpy()
     np.add.at(binned, (row[known], bucket[known], bin_[known]), counts[known])
+    if scale != 1.0:  # what is written to takes memory, and most bins are empty
+        binned *= scale
     sums = {name: total(name) * scale for name in names}
-    return Cube(key.name if key else None, list(values), np.asarray(edges), binned * scale, sums)
+    return Cube(key.name if key else None, list(values), np.asarray(edges), binned, sums)
 
 
 def load_calls(

@@ -224,7 +224,7 @@ class PatternSearch:
         """Find episodes of all families, their p-values adjusted together."""
         flat = [family for group in families.values() for family in group]
         # Calls are counted before the search takes rows out.
-        calls = [_copy(cube) for family in families.get("errors", []) for cube in family.cubes]
+        calls = [_calls_of(cube) for family in families.get("errors", []) for cube in family.cubes]
         surges, surge_p = self._surges(calls)
         scanned = [first_tests(family, self.scope) for family in flat]
         p_values = np.array([*(p for _, ps in scanned for p in ps), *surge_p])
@@ -325,6 +325,12 @@ class PatternSearch:
 def _q_value(p_values: NDArray[np.float64], p: float) -> float:
     """Return the q-value of one more p-value among those that were tested."""
     return min(1.0, float(benjamini_hochberg(np.append(p_values, p))[-1]))
+
+
+def _calls_of(cube: Cube) -> Cube:
+    """Return the number of calls alone: bins are most of a cube."""
+    none = np.zeros((*cube.trials.shape, 0))
+    return Cube(cube.dimension, cube.values, cube.edges, none, {"trials": cube.trials.copy()})
 
 
 def _copy(cube: Cube) -> Cube:
