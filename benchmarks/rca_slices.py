@@ -72,18 +72,18 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="rca-slices-") as folder:
         path = Path(folder) / "rows.parquet"
-        _write(path, options.rows)
+        write_rows(path, options.rows, seed=5)
         lines = _report(path, options)
     print("\n".join(lines))
     if options.output is not None:
         options.output.write_text("# Cost of slices\n\n" + "\n".join(lines) + "\n")
 
 
-def _write(path: Path, rows: int) -> None:
-    """Write the rows, seed 5."""
+def write_rows(path: Path, rows: int, *, seed: int) -> None:
+    """Write a table of rows to a Parquet file."""
     import polars as pl
 
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(seed)
     codes = {}
     for name, size in zip(NAMES, SIZES, strict=True):
         weight = 1 / np.arange(1, size + 1) ** 0.5
