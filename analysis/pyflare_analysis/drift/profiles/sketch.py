@@ -251,10 +251,18 @@ class CategorySketch:
         self._keep_counted(pl.DataFrame([values.alias("value"), pl.Series("count", counts)]))
 
     def _keep_counted(self, frame: pl.DataFrame) -> None:
+        if frame.height > _CATEGORIES:  # before their texts are compared with others
+            frame = self._frequent(frame)
         self._frames.append(frame)
         self._waiting += frame.height
         if self._waiting > _CATEGORIES:
             self._compact()
+
+    def _frequent(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return the categories above the count that leaves a quarter of the room."""
+        bound = frame["count"].sort(descending=True)[_CATEGORIES // 4]
+        self.exact = False
+        return frame.filter((pl.col("count") > bound) | pl.col("value").is_in(self._keep))
 
     def counts(self) -> pl.DataFrame:
         """Return `group` (int64), `value` (text), `count` (float64), most frequent first."""
@@ -278,9 +286,6 @@ class CategorySketch:
     def _compact(self) -> None:
         summed = self._summed()
         if summed.height > _CATEGORIES // 2:
-            # The threshold that leaves a quarter of the room: rows at or below it go.
-            bound = summed["count"].sort(descending=True)[_CATEGORIES // 4]
-            summed = summed.filter((pl.col("count") > bound) | pl.col("value").is_in(self._keep))
-            self.exact = False
+            summed = self._frequent(summed)
         self._frames = [summed]
         self._waiting = summed.height
