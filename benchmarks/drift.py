@@ -83,8 +83,10 @@ from pyflare_analysis.drift.profiles.columns import feature_named
 from pyflare_analysis.drift.profiles.counts import count_rows
 from pyflare_analysis.drift.profiles.profile import fit_profile
 from pyflare_analysis.drift.psi.columns import psi_columns
+from pyflare_storage.arrow_batches import give_large_blocks_back
 from pyflare_storage.source import open_source
 import pyarrow.parquet, scipy.special
+give_large_blocks_back()  # as the command does
 started = used()
 with open_source(ref) as reference, open_source(cur) as current:
     types = reference.columns()

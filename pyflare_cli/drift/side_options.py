@@ -219,8 +219,10 @@ def open_side(run: Run, url: str | None, source: SourceOptions) -> Source:
     """
     os.environ.setdefault("POLARS_MAX_CONCURRENT_SCANS", "1")
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    from pyflare_storage.arrow_batches import give_large_blocks_back
     from pyflare_storage.source import open_source
 
+    give_large_blocks_back()
     if url is None:
         return source.open(run.settings)
     return open_source(url, password=run.settings.clickhouse_password)
