@@ -23,8 +23,7 @@ from pyflare_analysis.drift.psi.cells import plain_count
 from pyflare_analysis.drift.psi.columns import PSIColumn, judged_columns, measured_columns, overall
 from pyflare_analysis.drift.psi.config import PSIConfig
 from pyflare_analysis.drift.report.cells import moved
-from pyflare_analysis.drift.report.clusters import TRACE, cluster_column, design_effects
-from pyflare_analysis.drift.report.windows import Windows
+from pyflare_analysis.drift.report.clusters import TRACE, cluster_column, overall_effects
 from pyflare_proto.errors import NotEnoughDataError, SchemaError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -237,25 +236,13 @@ def compare_columns(
         )
     if not names:
         profile = _without_empty(profile, counts, left_out)
-    effects = _effects(profile, current, where, cluster)
+    effects = overall_effects(profile, current, where, cluster)
     measured = [_measured(profile, counts, config, name, effects) for name in profile.columns]
     columns = judged_columns(measured, config, family="group")
     columns.sort(key=_order)
     return PSIAnswer(
         tuple(columns), tuple(left_out), profile, counts, current.url, config, cluster, effects
     )
-
-
-def _effects(
-    profile: Profile, current: Rows, where: Expr | None, cluster: str | None
-) -> dict[str, float]:
-    """Return the design effect of each column; none where rows are independent."""
-    if cluster is None:
-        return {}
-    found = design_effects(
-        profile, current, where, Windows(), cluster=cluster, segments=None, mix=""
-    )
-    return {name: float(effect[0]) for name, effect in found.items()}
 
 
 def _measured(

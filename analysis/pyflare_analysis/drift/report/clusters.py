@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pyflare_analysis.drift.report.windows import Windows
     from pyflare_storage.expressions import Expr
 
-__all__ = ["TRACE", "cluster_column", "design_effect", "design_effects"]
+__all__ = ["TRACE", "cluster_column", "design_effect", "design_effects", "overall_effects"]
 
 TRACE = "trace_id"
 """What rows of spans are clustered by."""
@@ -128,6 +128,25 @@ def design_effects(
         inside = [design_effect(p) if len(p) >= _FEW_CLUSTERS else overall for p in parts]
         result[name] = np.array([*inside, overall])
     return result
+
+
+def overall_effects(
+    profile: Profile, rows: Rows, where: Expr | None, cluster: str | None
+) -> dict[str, float]:
+    """Return the design effect of each column over all rows; none where rows are independent.
+
+    Args:
+        profile: the columns and their bins.
+        rows: the rows.
+        where: those that count.
+        cluster: the column whose equal values are a cluster; None: all rows are independent.
+    """
+    from pyflare_analysis.drift.report.windows import Windows
+
+    if cluster is None:
+        return {}
+    found = design_effects(profile, rows, where, Windows(), cluster=cluster, segments=None, mix="")
+    return {name: float(effect[0]) for name, effect in found.items()}
 
 
 def _with_cluster(where: Expr | None, cluster: str) -> Expr | None:

@@ -16,8 +16,7 @@ from pyflare_analysis.drift.profiles.columns import (
 )
 from pyflare_analysis.drift.profiles.profile import profile_of
 from pyflare_analysis.drift.psi.cells import plain_count
-from pyflare_analysis.drift.report.clusters import TRACE, cluster_column, design_effects
-from pyflare_analysis.drift.report.windows import Windows
+from pyflare_analysis.drift.report.clusters import TRACE, cluster_column, overall_effects
 from pyflare_analysis.drift.univariate.columns import (
     TESTS,
     UnivariateColumn,
@@ -170,29 +169,14 @@ def examine_columns(
                 "calls of models count, unless --all-spans",
             )
         sides.append(side)
-    effects = _effects(tested, sides[0], current, where, cluster)
+    effects: dict[str, float] = {}
+    if cluster is not None:
+        effects = overall_effects(profile_of(sides[0], tested), current, where, cluster)
     columns = measure_columns(tested, sides[0], sides[1], config, effects=effects)
     return UnivariateAnswer(
         tuple(columns), tuple(passed), (sides[0], sides[1]), (reference.url, current.url),
         weighted, config, cluster,
     )  # fmt: skip
-
-
-def _effects(
-    features: Sequence[Feature],
-    reference: Summary,
-    current: Rows,
-    where: Expr | None,
-    cluster: str | None,
-) -> dict[str, float]:
-    """Return the design effect of each feature in the bins of PSI; none without clusters."""
-    if cluster is None:
-        return {}
-    profile = profile_of(reference, features)
-    found = design_effects(
-        profile, current, where, Windows(), cluster=cluster, segments=None, mix=""
-    )
-    return {name: float(effect[0]) for name, effect in found.items()}
 
 
 def _features(
