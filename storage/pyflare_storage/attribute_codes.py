@@ -8,10 +8,9 @@ not kept.
 from __future__ import annotations
 
 import logging
-import tempfile
 import threading
 from dataclasses import dataclass, field
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from pyflare_storage.json_lookup import Wanted
 from pyflare_storage.pieces import Place
+from pyflare_storage.spill_file import SpillFile
 
 __all__ = ["AttributeCodes", "Looked"]
 
@@ -72,8 +72,7 @@ class AttributeCodes:
     def __init__(self, *, memory_bytes: int = _MEMORY_BYTES) -> None:
         self._known: dict[Looked, _Values | None] = {}
         self._memory_bytes = self._room = memory_bytes
-        self._file: IO[bytes] | None = None
-        self._end = 0
+        self._file = SpillFile()
         self._lock = threading.Lock()
 
     def get(self, looked: Looked, piece: Place) -> pl.Series | None:
@@ -85,9 +84,7 @@ class AttributeCodes:
                 return None
             data = part.data
             if data is None:
-                assert self._file is not None  # noqa: S101  # where a part without data is
-                self._file.seek(part.place)
-                data = self._file.read(part.size)
+                data = self._file.read(part.place, part.size)
             return known.codes.gather(np.frombuffer(data, part.type)).alias(looked.column)
 
     def put(self, looked: Looked, piece: Place, values: pl.Series) -> None:
@@ -125,19 +122,14 @@ class AttributeCodes:
         self._room -= len(data)
         if self._room >= 0:
             return _Part(data, 0, len(data), type_)
-        if self._end + len(data) > _FILE_BYTES:
+        if self._file.size + len(data) > _FILE_BYTES:
             self._known.clear()
-            self._room, self._end = self._memory_bytes, 0
+            self._file.clear()
+            self._room = self._memory_bytes
             return None
         try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="pyflare-")  # noqa: SIM115  # until the end
-            place = self._end
-            self._file.seek(place)
-            self._file.write(data)
-            self._file.flush()
+            place = self._file.append(data)
         except OSError as error:
             _log.info("attributes are read again for each question: %s", error)
             return None
-        self._end = place + len(data)
         return _Part(None, place, len(data), type_)

@@ -8,13 +8,14 @@ matters. The file has no name, and the system removes it with the process.
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pyflare_storage.spill_file import SpillFile
 
 __all__ = ["Block", "BlockStore"]
 
@@ -71,7 +72,7 @@ class BlockStore:
         ]
         self._room = _MEMORY_BYTES if memory_bytes is None else memory_bytes
         self._held: list[bytes] = []
-        self._file: IO[bytes] | None = None
+        self._file = SpillFile()
         self._layouts: list[_Layout] = []
         self.lost = False
         """Whether the disk took no more: nothing is kept."""
@@ -98,10 +99,8 @@ class BlockStore:
         for number, layout in enumerate(self._layouts):
             if number < len(self._held):
                 yield self._unpacked(self._held[number], layout)
-            elif self._file is not None:
-                # Readers may take turns: each goes to its own place.
-                self._file.seek(place)
-                data = self._file.read(self._size(layout))
+            else:
+                data = self._file.read(place, self._size(layout))
                 place += len(data)
                 yield self._unpacked(data, layout)
 
@@ -111,13 +110,11 @@ class BlockStore:
             self._held.append(data)
             return
         try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="pyflare-")  # noqa: SIM115  # until the end
-            self._file.write(data)
+            self._file.append(data)
         except OSError as error:
             _log.info("rows are read again for each pass, the disk takes none: %s", error)
             self.lost = True
-            self._held, self._layouts, self._file = [], [], None
+            self._held, self._layouts, self._file = [], [], SpillFile()
 
     def _size(self, layout: _Layout) -> int:
         row = sum(type_.itemsize for type_ in self._types)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import tempfile
 from typing import NamedTuple
 
@@ -63,5 +64,19 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     store = BlockStore(DIMENSIONS, memory_bytes=0)
     for block in blocks():
         store.add(block)
+    assert store.lost
+    assert not list(store)
+
+
+def test_a_disk_that_fills_up() -> None:
+    """Where the file takes some blocks and then no more, the store says so while they are added."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    store = BlockStore(DIMENSIONS, memory_bytes=0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+    try:
+        for block in blocks():
+            store.add(block)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert store.lost
     assert not list(store)
