@@ -8,14 +8,17 @@ of those of the last, so a heap that keeps what was freed serves them from warm 
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import sys
+
+from pyflare_storage.malloc import (
+    ARENA_MAX,
+    MMAP_THRESHOLD,
+    TOP_PAD,
+    TRIM_THRESHOLD,
+    set_malloc,
+)
 
 __all__ = ["collect_garbage_seldom", "keep_freed_memory"]
-
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
-"""Parameters of `mallopt`, from glibc's malloc.h."""
 
 _LARGEST_KEPT_BYTES = 32 * 1024 * 1024
 """The most that glibc takes; larger blocks are still mapped and unmapped."""
@@ -32,18 +35,12 @@ def keep_freed_memory() -> bool:
 
     For a process that serves requests, called before its threads start.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    settings = (
-        (_M_ARENA_MAX, _ARENAS),
-        (_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES),
-        (_M_TRIM_THRESHOLD, _KEPT_BYTES),
-        (_M_TOP_PAD, 16 * 1024 * 1024),
+    return set_malloc(
+        (ARENA_MAX, _ARENAS),
+        (MMAP_THRESHOLD, _LARGEST_KEPT_BYTES),
+        (TRIM_THRESHOLD, _KEPT_BYTES),
+        (TOP_PAD, 16 * 1024 * 1024),
     )
-    return all(mallopt(parameter, value) == 1 for parameter, value in settings)
 
 
 def collect_garbage_seldom() -> None:

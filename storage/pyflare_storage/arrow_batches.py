@@ -6,10 +6,10 @@ batch, and the memory is that of one batch, however many files and columns there
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+
+from pyflare_storage.malloc import MMAP_THRESHOLD, set_malloc
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,8 +19,6 @@ __all__ = ["arrow_batches", "give_large_blocks_back", "plain_columns"]
 _BATCH_ROWS = 131_072
 _BUFFER_BYTES = 1 << 20
 """Bytes of a column chunk that are read at a time."""
-_M_MMAP_THRESHOLD = -3
-"""Parameter of `mallopt`, from glibc's malloc.h."""
 _LARGE_BYTES = 2_000_000
 
 
@@ -31,10 +29,7 @@ def give_large_blocks_back() -> bool:
     blocks that were freed, and after a hundred files their rest lies in pieces that fit nothing:
     a fifth of the memory, for a sixth of the CPU time in page faults.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES) == 1
+    return set_malloc((MMAP_THRESHOLD, _LARGE_BYTES))
 
 
 def plain_columns(paths: Sequence[str], columns: Sequence[str]) -> bool:
