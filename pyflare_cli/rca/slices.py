@@ -221,16 +221,9 @@ def _turned(metric: Metric, options: SliceOptions) -> Metric:
 
 def filter_condition(source: Source, filters: FilterOptions) -> Expr | None:
     """Return the filters as a condition; `--model` takes failed calls in (see `dimensions`)."""
-    from dataclasses import replace
+    from pyflare_analysis.rca.dimensions import span_condition
 
-    from pyflare_analysis.rca.dimensions import model_condition
-    from pyflare_storage.expressions import all_of
-
-    parsed = filters.filters()
-    others = replace(parsed, model=()).to_expr()
-    if not parsed.model:
-        return others
-    return all_of([others, model_condition(source, parsed.model, others)])
+    return span_condition(source, filters.filters())
 
 
 def table_condition(table: Source, filters: FilterOptions) -> Expr | None:

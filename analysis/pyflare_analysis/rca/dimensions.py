@@ -13,7 +13,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
@@ -33,6 +33,7 @@ from pyflare_storage.expressions import (
 if TYPE_CHECKING:
     import polars as pl
 
+    from pyflare_storage.filters import Filters
     from pyflare_storage.source import Source
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "model_condition",
     "model_names",
     "resolve_dimension",
+    "span_condition",
 ]
 
 DimensionKind = Literal["category", "number", "text_length", "hour", "weekday"]
@@ -330,3 +332,11 @@ def model_condition(source: Source, models: Sequence[str], where: Expr | None = 
     if asked:
         condition |= col("model_response").is_null() & col("model_request").is_in(asked)
     return condition
+
+
+def span_condition(source: Source, filters: Filters) -> Expr | None:
+    """Return the filters as a condition; a model takes the failed calls in that asked for it."""
+    others = replace(filters, model=()).to_expr()
+    if not filters.model:
+        return others
+    return all_of([others, model_condition(source, filters.model, others)])

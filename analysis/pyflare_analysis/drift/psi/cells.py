@@ -84,7 +84,7 @@ def join_gaps(x: Floats, y: Floats, single: NDArray[np.bool_]) -> tuple[Floats, 
         single: (B,) the cells of one value.
 
     Returns:
-        Both sides, (groups, B + 1).
+        Both sides, (groups, B + 1); that of the reference as it is.
     """
     n, m = x.sum(axis=1, keepdims=True), y.sum(axis=1, keepdims=True)
     gaps = np.flatnonzero(~single)

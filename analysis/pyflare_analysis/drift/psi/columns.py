@@ -211,11 +211,11 @@ def _known_to_both(column: ColumnProfile, cells: CellCounts, reference: Counts |
     """Return the current counts, categories that the reference may hold uncounted in the rest."""
     if reference is None:
         return cells.counts
-    own = reference.columns[column.feature.name].new_categories
+    own = set(reference.columns[column.feature.name].new_categories)
     if not column.least_share and len(own) < NEW_CATEGORIES:
         return cells.counts
     first = len(column.categories)
-    unsure = [first + i for i, name in enumerate(cells.new_categories) if name not in set(own)]
+    unsure = [first + i for i, name in enumerate(cells.new_categories) if name not in own]
     counts = cells.counts.copy()
     counts[:, -2] += counts[:, unsure].sum(axis=1)
     counts[:, unsure] = 0.0

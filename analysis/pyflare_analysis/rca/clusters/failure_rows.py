@@ -7,17 +7,17 @@ only one is held at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
 
 from pyflare_analysis.calls import FAILED
 from pyflare_analysis.rca.clusters.stacktraces import frame_lines, span_stack_traces
-from pyflare_analysis.rca.dimensions import model_condition
+from pyflare_analysis.rca.dimensions import span_condition
 from pyflare_proto.errors import NotEnoughDataError, SchemaError, nearest
 from pyflare_storage.aggregates import Aggregate, Count, Max, Min
-from pyflare_storage.expressions import Expr, Timestamp, all_of, col
+from pyflare_storage.expressions import Timestamp, all_of, col
 
 if TYPE_CHECKING:
     from pyflare_storage.filters import Filters
@@ -235,14 +235,6 @@ class SpanRows:
         }
         before, after = self._source.aggregate(figures, where=self._where).row(0)
         return Exposure(split, end, float(before), float(after), "spans")
-
-
-def span_condition(source: Source, filters: Filters) -> Expr | None:
-    """Return the filters as a condition; a model takes the failed calls in that asked for it."""
-    others = replace(filters, model=()).to_expr()
-    if not filters.model:
-        return others
-    return all_of([others, model_condition(source, filters.model, others)])
 
 
 class TableRows:

@@ -15,7 +15,7 @@ from pyflare_analysis.rca.clusters.clusterer import (
     cluster_spans,
 )
 from pyflare_analysis.rca.clusters.error_kinds import kind_of
-from pyflare_analysis.rca.clusters.failure_rows import span_condition
+from pyflare_analysis.rca.dimensions import span_condition
 from pyflare_analysis.rca.patterns.actions import slice_text
 from pyflare_analysis.rca.patterns.frame import with_history
 from pyflare_analysis.rca.patterns.pattern import (
