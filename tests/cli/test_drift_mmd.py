@@ -215,21 +215,26 @@ def test_text_is_embedded_without_a_model(pyflare: Pyflare, tmp_path: Path) -> N
     assert "invoice" in body["topics"][0]["words"]
 
 
+def _two_versions(count: int, *, seed: int, shift: float) -> list[dict[str, object]]:
+    """Return spans of two versions of a prompt by turns; one in five has no embedding."""
+    rng = np.random.default_rng(seed)
+    return [
+        span(
+            trace_id=f"{rng.integers(1, 2**62):032x}",
+            span_id=f"{i + 1:016x}",
+            input=f"question {i}",
+            prompt_version=f"v{i % 2}",
+            embedding=None if i % 5 == 0 else (rng.standard_normal(4) + shift * (i % 2)).tolist(),
+        )
+        for i in range(count)
+    ]
+
+
 def test_spans_of_the_data_directory_are_compared_and_the_verdict_kept(
     pyflare: Pyflare, tmp_path: Path
 ) -> None:
     """Two versions of a prompt; null embeddings are left out; an alert is raised."""
-    rng = np.random.default_rng(1)
-    rows = [
-        span(
-            span_id=f"{i:016x}",
-            input=f"question {i}",
-            prompt_version=f"v{i % 2}",
-            embedding=None if i % 5 == 0 else (rng.standard_normal(4) + 3 * (i % 2)).tolist(),
-        )
-        for i in range(100)
-    ]
-    data = data_directory(tmp_path / "data", rows)
+    data = data_directory(tmp_path / "data", _two_versions(100, seed=1, shift=3))
 
     result = pyflare("drift", "mmd", "--data", data, "--ref-where",
                      "prompt_version = 'v0'", "--cur-where", "prompt_version = 'v1'",
@@ -253,17 +258,7 @@ def test_the_embedded_engine_gives_the_same_answer(
 ) -> None:
     """Spans in Parquet and in ClickHouse: the same vectors, splits, samples, topics."""
     pytest.importorskip("chdb", reason="the embedded ClickHouse engine comes with the chdb extra")
-    rng = np.random.default_rng(3)
-    rows = [
-        span(
-            trace_id=f"{rng.integers(1, 2**62):032x}",
-            span_id=f"{i + 1:016x}",
-            input=f"question {i}",
-            prompt_version=f"v{i % 2}",
-            embedding=None if i % 5 == 0 else (rng.standard_normal(4) + i % 2).tolist(),
-        )
-        for i in range(200)
-    ]
+    rows = _two_versions(200, seed=3, shift=1)
     data, engine = data_directory(tmp_path / "data", rows), f"chdb://{tmp_path / 'engine'}"
     assert pyflare("load", "--source", data, "--to", engine).code == 0
     words = ("drift", "mmd", "--ref-where", "prompt_version = 'v0'", "--cur-where",
