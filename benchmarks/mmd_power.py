@@ -2,7 +2,8 @@
 
     python benchmarks/mmd_power.py                  # the tables, into results/mmd_power.md
     python benchmarks/mmd_power.py --level-runs 50 --power-runs 20   # a look
-    python benchmarks/mmd_power.py --cache FILE     # keep finished rows there and go on from them
+    python benchmarks/mmd_power.py --processes 2    # the same tables, sooner
+    python benchmarks/mmd_power.py --cache FILE     # keep finished runs there and go on from them
 
 Vectors are of unit length in 384 dimensions around 20 topics: a random unit vector a topic, plus
 normal noise of length 0.65, drawn anew for each run. The changes:
@@ -20,7 +21,8 @@ import json
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,9 +42,10 @@ RESULTS = Path(__file__).parent / "results"
 DIMENSIONS, TOPICS, NOISE = 384, 20, 0.65
 METHODS = ("mmd", "rff", *AUTO, "auto")
 ALPHA, PERMUTATIONS = 0.05, 100
-LEVELS = ((50, 50, 1.0), (200, 200, 1.0), (500, 500, 1.0), (500, 100, 0.5), (1000, 1000, 1.0),
-          (5000, 5000, 0.1))  # fmt: skip
-"""Reference and current vectors, and the part of `--level-runs` that is run."""
+RUNS_OF_A_PART = 20
+"""Runs that one process makes at a time, and that the cache keeps together."""
+LEVELS = ((50, 50), (200, 200), (500, 500), (500, 100), (1000, 1000), (5000, 5000))
+"""Reference and current vectors."""
 CHANGES = ("mean shift", "new topic 2 %", "new topic 5 %", "topic mix", "tighter",
            "half and half", "half and half rows")  # fmt: skip
 BARS = (0.85, 0.55, 0.9, 1.0, 0.95, 0.8, None)
@@ -100,43 +103,75 @@ def p_values(reference: Vectors, current: Vectors, seed: int) -> dict[str, float
     return found | {test.name: test.p_value for test in run(pool, "auto")}
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some runs of one row of the tables; a run's data depend on the row and its index alone."""
+
+    n: int
+    m: int
+    change: str | None
+    first_seed: int
+    start: int
+    stop: int
+
+    @property
+    def key(self) -> str:
+        """Its name in the cache."""
+        return json.dumps(astuple(self))
+
+    def rejections(self) -> dict[str, int]:
+        """Simulate: return in how many of the runs each method says drift."""
+        counts = dict.fromkeys(METHODS, 0)
+        for index in range(self.start, self.stop):
+            rng = np.random.default_rng([self.first_seed, index])
+            world = World.drawn(rng)
+            reference = world.sample(self.n, rng)
+            current = world.sample(self.m, rng, self.change)
+            for method, p in p_values(reference, current, index + 1).items():
+                counts[method] += p <= ALPHA
+        return counts
+
+
 class Simulation:
-    """Counts rejections, and keeps the rows that are finished.
+    """Counts rejections, and keeps the parts that are finished.
 
     Args:
-        cache: file of finished rows, one JSON object a line; None keeps none.
+        cache: file of finished parts, one JSON object a line; None keeps none.
+        processes: makes runs in that many processes.
     """
 
-    def __init__(self, cache: Path | None) -> None:
+    def __init__(self, cache: Path | None, processes: int) -> None:
         self._cache = cache
+        self._pool = ProcessPoolExecutor(processes)
         self._known: dict[str, dict[str, int]] = {}
         if cache is not None and cache.exists():
             lines = (json.loads(line) for line in cache.read_text().splitlines())
-            self._known = {line["row"]: line["rejections"] for line in lines}
+            self._known = {line["part"]: line["rejections"] for line in lines}
 
     def rejections(
         self, runs: int, sizes: tuple[int, int], change: str | None, first_seed: int
     ) -> dict[str, int]:
         """Return in how many runs each method says drift."""
-        row = json.dumps([runs, *sizes, change, first_seed])
-        if row not in self._known:
-            self._known[row] = rejections(runs, *sizes, change, first_seed)
-            if self._cache is not None:
-                with self._cache.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"row": row, "rejections": self._known[row]}) + "\n")
-        return self._known[row]
+        starts = range(0, runs, RUNS_OF_A_PART)
+        parts = [
+            Part(*sizes, change, first_seed, start, min(runs, start + RUNS_OF_A_PART))
+            for start in starts
+        ]
+        waiting = {
+            self._pool.submit(part.rejections): part
+            for part in parts
+            if part.key not in self._known
+        }
+        for done in as_completed(waiting):
+            self._keep(waiting[done], done.result())
+        found = [self._known[part.key] for part in parts]
+        return {method: sum(part[method] for part in found) for method in METHODS}
 
-
-def rejections(runs: int, n: int, m: int, change: str | None, first_seed: int) -> dict[str, int]:
-    """Simulate: return in how many runs each method says drift."""
-    counts = dict.fromkeys(METHODS, 0)
-    for index in range(runs):
-        rng = np.random.default_rng([first_seed, index])
-        world = World.drawn(rng)
-        reference, current = world.sample(n, rng), world.sample(m, rng, change)
-        for method, p in p_values(reference, current, index + 1).items():
-            counts[method] += p <= ALPHA
-    return counts
+    def _keep(self, part: Part, rejections: dict[str, int]) -> None:
+        self._known[part.key] = rejections
+        if self._cache is not None:
+            with self._cache.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"part": part.key, "rejections": rejections}) + "\n")
 
 
 def level_table(simulation: Simulation, runs: int, say: Callable[[str], None]) -> None:
@@ -144,13 +179,12 @@ def level_table(simulation: Simulation, runs: int, say: Callable[[str], None]) -
     say(f"| vectors | runs | 95 % | 99.9 % | {' | '.join(METHODS)} |")
     say("|---|---:|---:|---:|" + "---:|" * len(METHODS))
     cells = outside = 0
-    for index, (n, m, part) in enumerate(LEVELS):
-        count = max(1, round(runs * part))
-        counts = simulation.rejections(count, (n, m), None, 1_000 + index)
-        bounds = [binom.interval(level, count, ALPHA) for level in (0.95, 0.999)]
-        text = [f"{low / count:.3f}-{high / count:.3f}" for low, high in bounds]
-        values = " | ".join(f"{counts[method] / count:.3f}" for method in METHODS)
-        say(f"| {n:,} + {m:,} | {count:,} | {' | '.join(text)} | {values} |")
+    for index, (n, m) in enumerate(LEVELS):
+        counts = simulation.rejections(runs, (n, m), None, 1_000 + index)
+        bounds = [binom.interval(level, runs, ALPHA) for level in (0.95, 0.999)]
+        text = [f"{low / runs:.3f}-{high / runs:.3f}" for low, high in bounds]
+        values = " | ".join(f"{counts[method] / runs:.3f}" for method in METHODS)
+        say(f"| {n:,} + {m:,} | {runs:,} | {' | '.join(text)} | {values} |")
         low, high = bounds[0]
         cells += len(METHODS)
         outside += sum(not low <= counts[method] <= high for method in METHODS)
@@ -174,11 +208,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--level-runs", type=int, default=1000)
-    parser.add_argument("--power-runs", type=int, default=50)
+    parser.add_argument("--power-runs", type=int, default=200)
     parser.add_argument("--output", type=Path, default=RESULTS / "mmd_power.md")
-    parser.add_argument("--cache", type=Path, help="file of finished rows")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--cache", type=Path, help="file of finished runs")
     given = parser.parse_args()
-    simulation = Simulation(given.cache)
+    simulation = Simulation(given.cache, given.processes)
     lines: list[str] = []
 
     def say(line: str) -> None:
