@@ -134,6 +134,18 @@ def test_thinning_moves_no_cumulative_share_by_more_than_it_says() -> None:
     assert heavy.tolist() == [3000]
 
 
+@pytest.mark.parametrize(("rows", "k"), [(10, 3), (1000, 999), (1001, 7), (70_000, 2**15)])
+def test_single_rows_are_thinned_to_the_same_points_as_weighted_ones(rows: int, k: int) -> None:
+    """The short way for values of one row each changes nothing."""
+    values = np.random.default_rng(4).random(rows)
+
+    single, double = thin(points_of(values), k), thin(points_of(values, np.full(rows, 2.0)), k)
+
+    assert single.values.tolist() == double.values.tolist()
+    assert (single.weights * 2).tolist() == double.weights.tolist()
+    assert single.total == rows
+
+
 def test_a_long_stream_is_summarised_within_the_stated_error() -> None:
     """1.5 million different values in bounded memory: every share within 2^-14."""
     rng = np.random.default_rng(2)

@@ -129,6 +129,8 @@ def thin(points: Points, k: int) -> Points:
     """
     if len(points.values) <= k:
         return points
+    if (points.weights == 1).all():  # the same points, without sums over all of them
+        return _thin_ones(points.values, k)
     cumulative = np.cumsum(points.weights)
     step = cumulative[-1] / k
     # The last point of each of the k cells stays, and the one before a heavy value: else the
@@ -139,6 +141,14 @@ def thin(points: Points, k: int) -> Points:
     chosen = chosen[chosen >= 0]
     sums = np.diff(np.concatenate([[0.0], cumulative[chosen]]))
     return Points(points.values[chosen], sums)
+
+
+def _thin_ones(values: Floats, k: int) -> Points:
+    n = len(values)
+    below = -(-np.arange(1, k) * n // k) - 1  # values in the cells up to each one's end
+    chosen = np.unique(np.append(below - 1, n - 1))
+    chosen = chosen[chosen >= 0]
+    return Points(values[chosen], np.diff(chosen, prepend=-1).astype(np.float64))
 
 
 class NumberSketch:
