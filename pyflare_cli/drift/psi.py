@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from pyflare_analysis.drift.profiles.columns import Passed
     from pyflare_analysis.drift.profiles.profile import Profile
     from pyflare_analysis.drift.psi.answer import PSIAnswer
-    from pyflare_analysis.drift.psi.config import PSIConfig
-    from pyflare_storage.source import Source
 
 COLUMNS = (
     Column("column"),
@@ -123,7 +121,7 @@ def psi(
     """
     from contextlib import ExitStack
 
-    from pyflare_analysis.drift.psi.answer import compare_columns
+    from pyflare_analysis.drift.psi.answer import compare_columns, fit_reference
     from pyflare_analysis.drift.psi.config import PSIConfig
 
     names = column or []
@@ -141,7 +139,14 @@ def psi(
             profile = _loaded(ref, bins)
         else:
             opened = stack.enter_context(open_side(run, _only(ref) or cur, source))
-            profile, passed = _fitted(opened, names, sides, config, weighted=not unweighted)
+            profile, passed = fit_reference(
+                opened,
+                names,
+                where=sides.reference(opened),
+                weighted=not unweighted,
+                config=config,
+                cluster=where_clustered(cluster),
+            )
         if save_profile is not None:
             profile.save(save_profile)
             run.note(f"the reference is saved: --ref {save_profile}")
@@ -188,16 +193,6 @@ def _loaded(urls: list[str], bins: int | None) -> Profile:
             hint=f"leave --bins out, or save another: --ref DATA --bins {bins} --save-profile FILE",
         )
     return profile
-
-
-def _fitted(
-    reference: Source, names: list[str], sides: Sides, config: PSIConfig, *, weighted: bool
-) -> tuple[Profile, list[Passed]]:
-    from pyflare_analysis.drift.psi.answer import fit_reference
-
-    return fit_reference(
-        reference, names, where=sides.reference(reference), weighted=weighted, config=config
-    )
 
 
 def _has_current(run: Run, source: SourceOptions) -> bool:

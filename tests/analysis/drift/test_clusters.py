@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from pyflare_analysis.drift.profiles.rows import as_rows
+from pyflare_analysis.drift.clusters.effects import design_effect, function_effect
+from pyflare_analysis.drift.profiles.profile import Profile, merge_profiles
+from pyflare_analysis.drift.profiles.rows import Rows, as_rows
 from pyflare_analysis.drift.psi.answer import PSIAnswer, compare_columns, fit_reference
-from pyflare_analysis.drift.report.clusters import design_effect
 from pyflare_analysis.drift.report.report import drift_report
 from pyflare_analysis.drift.report.windows import Windows
 from pyflare_analysis.drift.univariate.answer import examine_columns
 from pyflare_analysis.drift.univariate.columns import UnivariateConfig
 from pyflare_proto.errors import SchemaError
+from pyflare_storage.expressions import Timestamp, col
 from tests.analysis.drift.report_tables import events, opened
 
 SHARES = [0.4, 0.3, 0.2, 0.1]
@@ -40,6 +43,24 @@ def test_a_row_told_k_times_is_worth_one(times: int) -> None:
     rows = _one_each(np.random.default_rng(1), 2000) * times
 
     assert design_effect(rows) == pytest.approx(times, rel=1e-9)
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_functions_of_rows_told_k_times_are_worth_one(times: int) -> None:
+    """Where all rows of a cluster are equal both effects are its size."""
+    rows = _one_each(np.random.default_rng(1), 4000) * times
+
+    assert function_effect(rows) == pytest.approx(times, rel=1e-9)
+
+
+def test_an_effect_on_functions_by_hand() -> None:
+    """Two clusters of two rows, one low and one high: (2 - 1)^2 + (0 - 1)^2 over 4/4 is 2."""
+    assert function_effect(np.array([[2.0, 0.0], [0.0, 2.0]])) == pytest.approx(2.0)
+    # Four bins, a cluster in the lower two and one in the upper: still 2, and 4/3 on shares.
+    spread = np.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]] * 100)
+    assert function_effect(spread) == pytest.approx(2.0)
+    assert design_effect(spread) == pytest.approx(2 / 3 * 2, rel=0.26)
+    assert function_effect(np.ones((5, 1))) == 1.0
 
 
 def test_rare_bins_count_together_and_one_bin_is_nothing() -> None:
@@ -147,6 +168,129 @@ def test_univariate_tests_take_calls_of_one_trace_for_one() -> None:
     for test in ("ks", "wasserstein", "js", "chi2"):
         assert alarms[test, "trace_id"] <= (11 if test == "js" else 7), test
         assert alarms[test, None] >= 15, test
+
+
+def _sessions(seed: int) -> pl.DataFrame:
+    """Return 4,000 sessions of ten rows, each of one of 1,500 users."""
+    users = np.random.default_rng(seed).integers(0, 1500, 4000)
+    each = pl.DataFrame({"trace_id": np.arange(4000), "user": users}).cast(pl.String)
+    return pl.concat([each] * 10)
+
+
+def test_thousands_of_categories_in_clusters_raise_no_alarm() -> None:
+    """A category that a few sessions lifted above the limit is not found fallen later."""
+    alarms = {"psi": 0, "js": 0, "chi2": 0}
+    config = UnivariateConfig(tests=("js", "chi2"))
+    for seed in range(0, 24, 2):
+        sides = as_rows(_sessions(seed)), as_rows(_sessions(seed + 1))
+        profile, _ = fit_reference(sides[0], ["user"])
+        answer = compare_columns(profile, sides[1], ["user"])
+        alarms["psi"] += answer.columns[0].p_value[0] <= 0.05
+        assert answer.effects["user"] == pytest.approx(10, rel=0.05)
+        for row in examine_columns(*sides, ["user"], config=config).rows():
+            alarms[str(row["test"])] += row["p_value"] <= 0.05
+
+    assert max(alarms.values()) <= 4  # binomial(12, 0.05) exceeds it twice in 10,000
+
+
+def _of_users(rng: np.random.Generator, rows: int, users: int = 500) -> Rows:
+    """Return rows of users in any order; each user has models and sizes of their own."""
+    user = rng.integers(0, users, rows)
+    shares = rng.dirichlet(np.full(5, 0.7), users).cumsum(axis=1)
+    model = (rng.random(rows)[:, None] > shares[user]).sum(axis=1)
+    size = rng.normal(size=rows) + rng.normal(size=users)[user]
+    return as_rows(pl.DataFrame({"user_id": user, "model": model.astype(str), "size": size}))
+
+
+@pytest.mark.parametrize(("before", "now"), [(30_000, 30_000), (60_000, 10_000)])
+def test_users_all_over_the_rows_are_whole_clusters(before: int, now: int) -> None:
+    """Other users each time, unchanged: every test keeps its level, also for sides unlike.
+
+    The first 20,000 rows alone would make of each user a cluster of a few rows, and one effect
+    for both sides would take the rows of the longer one for more than they are worth.
+    """
+    alarms: dict[str, int] = {}
+    config = UnivariateConfig(bootstraps=0)
+    for seed in range(20):
+        rng = np.random.default_rng([5, seed])
+        sides = _of_users(rng, before), _of_users(rng, now)
+        profile, _ = fit_reference(sides[0], ["model", "size"], cluster="user_id")
+        answer = compare_columns(profile, sides[1], cluster="user_id")
+        for column in answer.columns:
+            name = f"psi of {column.name}"
+            alarms[name] = alarms.get(name, 0) + int(column.p_value[0] <= 0.05)
+            excess = [e[column.name] - 1 for e in (answer.reference_effects, answer.effects)]
+            assert excess[0] / excess[1] == pytest.approx(before / now, rel=0.3)
+        tested = examine_columns(*sides, ["model", "size"], config=config, cluster="user_id")
+        for row in tested.rows():
+            name = f"{row['test']} of {row['column']}"
+            alarms[name] = alarms.get(name, 0) + int(row["p_value"] <= 0.05)
+
+    assert len(alarms) == 7
+    assert max(alarms.values()) <= 5, alarms  # binomial(20, 0.05): above three times in 10,000
+
+
+def test_a_saved_reference_keeps_its_design_effects(tmp_path: Path) -> None:
+    """They are those of the reference's rows; of another column, and of merged shards, unknown."""
+    rng = np.random.default_rng(3)
+    profile, _ = fit_reference(_of_users(rng, 40_000), ["size"], cluster="user_id")
+    current = _of_users(rng, 4000)
+    profile.save(tmp_path / "p.json")
+
+    loaded = Profile.load(tmp_path / "p.json")
+    answer = compare_columns(loaded, current, cluster="user_id")
+    other = compare_columns(loaded, current, cluster="model")
+    merged = compare_columns(merge_profiles([loaded, loaded]), current, cluster="user_id")
+
+    assert answer.to_dict() == compare_columns(profile, current, cluster="user_id").to_dict()
+    assert answer.rows()[0]["reference_design_effect"] > 3 * answer.rows()[0]["design_effect"]
+    for unknown in (other, merged):
+        assert unknown.reference_effects == unknown.effects
+
+
+def test_a_reference_saved_without_design_effects_is_read(tmp_path: Path) -> None:
+    """As by versions that did not keep them."""
+    profile, _ = fit_reference(as_rows(_told(1, 2)), ["size"])
+    profile.save(tmp_path / "p.json")
+    document = json.loads((tmp_path / "p.json").read_text())
+    del document["cluster"], document["columns"][0]["design_effect"]
+    (tmp_path / "p.json").write_text(json.dumps(document))
+
+    answer = compare_columns(Profile.load(tmp_path / "p.json"), as_rows(_told(2, 2)))
+
+    assert answer.reference_effects == answer.effects
+    assert answer.effects["size"] == pytest.approx(2, rel=0.2)
+
+
+def test_a_report_counts_the_rows_of_a_user_window_by_window(tmp_path: Path) -> None:
+    """Hundreds of users who come again every day: unchanged, whatever the window is beside."""
+    rng = np.random.default_rng(8)
+    hours = pl.datetime_range(
+        pl.datetime(2026, 3, 2), pl.datetime(2026, 3, 29, 23), "1h", eager=True, time_zone="UTC"
+    ).cast(pl.Datetime("ns", "UTC"))
+    rows = _of_users(rng, 40_000, users=60).scan()
+    frame = pl.concat(list(rows)).with_columns(
+        user_id=pl.col("user_id").cast(pl.String),
+        time=hours.gather(np.sort(rng.integers(0, len(hours), 40_000))),
+    )
+    source = opened(frame, tmp_path / "a.parquet")
+    where = {"where": col("time") >= Timestamp(1_773_619_200_000_000_000)}  # 16 March
+    before = {"reference_where": col("time") < Timestamp(1_773_619_200_000_000_000)}
+
+    for options in ({}, {"same_hour_of_week": True}):
+        for reference in (None, source):
+            heat = drift_report(
+                source,
+                reference,
+                windows=Windows("1d", "time"),
+                columns=["model", "size"],
+                cluster="user_id",
+                **options,
+                **(where | before if reference is not None else {}),
+            )
+            small = [c.p_value <= 0.05 for c in heat.cells() if c.p_value is not None]
+            assert len(small) >= 20
+            assert sum(small) <= 0.15 * len(small)
 
 
 def test_psi_refuses_a_cluster_that_is_not_there() -> None:

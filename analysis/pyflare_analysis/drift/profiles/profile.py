@@ -36,7 +36,14 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["ColumnProfile", "Profile", "fit_profile", "merge_profiles", "profile_of"]
+__all__ = [
+    "ColumnProfile",
+    "Profile",
+    "certain_share",
+    "fit_profile",
+    "merge_profiles",
+    "profile_of",
+]
 
 SKETCH_POINTS = 1024
 """Points of a numeric column that are kept for merging: see `sketch` for the error."""
@@ -66,6 +73,8 @@ class ColumnProfile:
     least_share: float = 0.0
     """Share of the rows from which a category is among those counted, whatever chance did; 0
     where every one is."""
+    design_effect: float = 1.0
+    """How many rows are worth one independent row, 1 or more; see `Profile.cluster`."""
 
     @property
     def is_open(self) -> bool:
@@ -99,6 +108,8 @@ class Profile:
     """Where the reference was, without a password."""
     psi_settings: dict[str, Any] | None = None
     """Of a saved `PSIDriftDetector`: its settings beside the bins."""
+    cluster: str | None = None
+    """The column whose equal values are a cluster of the design effects; None: they are unknown."""
 
     @property
     def effective(self) -> float:
@@ -269,7 +280,7 @@ def categorical_column(feature: Feature, found: Categories, scale: float = 1.0) 
     complete = len(kept) == distinct
     rest = 0.0 if complete else max(total - sum(kept), 0.0)
     size = total * scale
-    least_share = 0.0 if complete else certain_count(_LEAST_SHARE * size) / max(size, 1.0)
+    least_share = 0.0 if complete else certain_share(size)
     return ColumnProfile(
         feature,
         np.array([*kept, rest, found.missing]),
@@ -280,6 +291,11 @@ def categorical_column(feature: Feature, found: Categories, scale: float = 1.0) 
         float(once) if found.exact and not found.weighted else None,
         least_share,
     )
+
+
+def certain_share(size: float) -> float:
+    """Return the share from which a category is kept for certain, of so many effective rows."""
+    return certain_count(_LEAST_SHARE * size) / max(size, 1.0)
 
 
 def merge_profiles(profiles: Sequence[Profile]) -> Profile:
@@ -317,6 +333,7 @@ def merge_profiles(profiles: Sequence[Profile]) -> Profile:
         weight=sum(p.weight for p in profiles),
         weight_squared=sum(p.weight_squared for p in profiles),
         source=", ".join(dict.fromkeys(p.source for p in profiles)),
+        cluster=None,  # a cluster may have rows in several shards
     )
 
 

@@ -95,6 +95,7 @@ def profile_document(profile: Profile) -> dict[str, object]:
         "num_bins": profile.num_bins,
         "min_samples_per_bin": profile.min_samples_per_bin,
         "psi_settings": profile.psi_settings,
+        "cluster": profile.cluster,
         "columns": [_column_document(column) for column in profile.columns.values()],
     }
 
@@ -124,7 +125,11 @@ def column_feature(entry: dict[str, Any]) -> Feature:
 
 
 def _column_document(column: ColumnProfile) -> dict[str, object]:
-    head = {**feature_document(column.feature), "counts": column.counts.tolist()}
+    head = {
+        **feature_document(column.feature),
+        "counts": column.counts.tolist(),
+        "design_effect": column.design_effect,
+    }
     if column.feature.kind == "numeric":
         return head | {
             "edges": plain_numbers(column.edges),
@@ -216,6 +221,7 @@ def _profile(document: dict[str, Any]) -> Profile:
         weighted=bool(document["weighted"]),
         source=str(document["source"]),
         psi_settings=_settings(document["psi_settings"]),
+        cluster=document.get("cluster"),
     )
 
 
@@ -229,6 +235,7 @@ def _settings(settings: dict[str, Any] | None) -> dict[str, Any] | None:
 def _column(entry: dict[str, Any]) -> ColumnProfile:
     feature = column_feature(entry)
     counts = read_numbers(entry["counts"])
+    effect = float(entry.get("design_effect", 1.0))
     empty = np.empty(0)
     if feature.kind == "numeric":
         edges = read_numbers(entry["edges"])
@@ -236,9 +243,9 @@ def _column(entry: dict[str, Any]) -> ColumnProfile:
         parts = Points(read_numbers(points["values"]), read_numbers(points["weights"]))
         if len(counts) != len(edges) + 2 or len(parts.values) != len(parts.weights):
             raise ValueError(f"{len(counts)} counts for {len(edges)} edges")
-        return ColumnProfile(feature, counts, edges, parts)
+        return ColumnProfile(feature, counts, edges, parts, design_effect=effect)
     categories = tuple(str(name) for name in entry["categories"])
     if len(counts) != len(categories) + 2:
         raise ValueError(f"{len(counts)} counts for {len(categories)} categories")
     known = entry["distinct"], entry["singletons"], float(entry["least_share"])
-    return ColumnProfile(feature, counts, empty, Points(empty, empty), categories, *known)
+    return ColumnProfile(feature, counts, empty, Points(empty, empty), categories, *known, effect)

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "CountedText", "FrameRows", "Rows", "as_frame", "as_rows", "read_features"]
+__all__ = [
+    "Batch",
+    "CountedText",
+    "FrameRows",
+    "Rows",
+    "as_frame",
+    "as_rows",
+    "key_column",
+    "read_features",
+]
 
 _CHUNK_ROWS = 65_536
 _WEIGHT = "weight of the row"
@@ -142,7 +151,7 @@ def read_features(
     weight = compiler.weight() if weighted and "sampling_probability" in types else None
     columns = {feature.column: None for feature in features}
     for key in by:
-        columns[_column_of(key)] = None
+        columns[key_column(key)] = None
     if weight is not None:
         columns["sampling_probability"] = None
     if where is None and not keys and weight is None:
@@ -207,7 +216,8 @@ def _frame(columns: Mapping[str, pa.Array]) -> pl.DataFrame:
     return pl.DataFrame(pa.RecordBatchReader.from_batches(batch.schema, [batch]))
 
 
-def _column_of(key: Key) -> str:
+def key_column(key: Key) -> str:
+    """Return the column that a key is read from."""
     if isinstance(key, str):
         return key
     if isinstance(key, Attribute):

@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyflare_analysis.drift.clusters.effects import (
+    TRACE,
+    cluster_column,
+    on_shares,
+    overall_effects,
+    reference_effects,
+    with_effects,
+)
 from pyflare_analysis.drift.detector import Verdict
 from pyflare_analysis.drift.profiles.columns import (
     Feature,
@@ -23,7 +31,6 @@ from pyflare_analysis.drift.psi.cells import plain_count
 from pyflare_analysis.drift.psi.columns import PSIColumn, judged_columns, measured_columns, overall
 from pyflare_analysis.drift.psi.config import PSIConfig
 from pyflare_analysis.drift.report.cells import moved
-from pyflare_analysis.drift.report.clusters import TRACE, cluster_column, overall_effects
 from pyflare_proto.errors import NotEnoughDataError, SchemaError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -51,7 +58,9 @@ class PSIAnswer:
     cluster: str | None = None
     """The column whose equal values are a cluster; None where all rows are independent."""
     effects: Mapping[str, float] = field(default_factory=dict)
-    """Design effect of each column, where rows are clustered."""
+    """Design effect of each column in the current rows, where they are clustered."""
+    reference_effects: Mapping[str, float] = field(default_factory=dict)
+    """Likewise in the reference."""
 
     @property
     def verdict(self) -> Verdict:
@@ -71,6 +80,7 @@ class PSIAnswer:
             {
                 **column.document(),
                 "design_effect": self.effects.get(column.name, 1.0),
+                "reference_design_effect": self.reference_effects.get(column.name, 1.0),
                 "moved": moved(column, 0) if column.q_value[0] <= self.config.alpha else None,
             }
             for column in self.columns
@@ -137,6 +147,7 @@ def fit_reference(
     where: Expr | None = None,
     weighted: bool = True,
     config: PSIConfig | None = None,
+    cluster: str | None = TRACE,
 ) -> tuple[Profile, list[Passed]]:
     """Fit the profile of a reference.
 
@@ -146,6 +157,8 @@ def fit_reference(
         where: the rows that count; all when None.
         weighted: count rows 1/sampling_probability times.
         config: settings.
+        cluster: as in `compare_columns`; where the reference does not have the column, the
+            design effects of the current rows serve for both sides.
 
     Returns:
         The profile, and the columns that were passed over.
@@ -182,7 +195,7 @@ def fit_reference(
             hint="a longer period, fewer conditions or another --ref; of spans only the calls "
             "of models count, unless --all-spans",
         )
-    return profile, passed
+    return with_effects(profile, rows, where, cluster), passed
 
 
 def compare_columns(
@@ -205,7 +218,7 @@ def compare_columns(
         config: settings; bins are those of the reference.
         passed: columns that were passed over before.
         cluster: rows that are equal here are not independent, as the calls of a trace; see
-            `pyflare_analysis.drift.report.clusters`. None: all rows are independent, as
+            `pyflare_analysis.drift.clusters.effects`. None: all rows are independent, as
             without the column `trace_id`.
 
     Raises:
@@ -236,28 +249,32 @@ def compare_columns(
         )
     if not names:
         profile = _without_empty(profile, counts, left_out)
-    effects = overall_effects(profile, current, where, cluster)
-    measured = [_measured(profile, counts, config, name, effects) for name in profile.columns]
+    effects = on_shares(overall_effects(profile, current, where, cluster))
+    known = reference_effects(profile, cluster, effects)
+    measured = [
+        _measured(profile, counts, config, name, (known.get(name, 1.0), effects.get(name, 1.0)))
+        for name in profile.columns
+    ]
     columns = judged_columns(measured, config, family="group")
     columns.sort(key=_order)
     return PSIAnswer(
-        tuple(columns), tuple(left_out), profile, counts, current.url, config, cluster, effects
-    )
+        tuple(columns), tuple(left_out), profile, counts, current.url, config, cluster, effects,
+        known,
+    )  # fmt: skip
 
 
 def _measured(
-    profile: Profile, counts: Counts, config: PSIConfig, name: str, effects: Mapping[str, float]
+    profile: Profile, counts: Counts, config: PSIConfig, name: str, effects: tuple[float, float]
 ) -> PSIColumn:
     """Measure one column, with the numbers of rows that dependent ones are worth."""
-    effect = effects.get(name, 1.0)
     part = replace(
         profile,
         columns={name: profile.columns[name]},
-        weight_squared=profile.weight_squared * effect,
+        weight_squared=profile.weight_squared * effects[0],
     )
-    worth = replace(counts, weight_squared=counts.weight_squared * effect)
+    worth = replace(counts, weight_squared=counts.weight_squared * effects[1])
     (column,) = measured_columns(part, worth, config)
-    return replace(column, minimum_count=np.ceil(column.minimum_count * effect))
+    return replace(column, minimum_count=np.ceil(column.minimum_count * effects[1]))
 
 
 def _named(reference: Profile, name: str) -> ColumnProfile:

@@ -11,6 +11,7 @@ import numpy as np
 from pyflare_analysis.drift.detector import Verdict
 from pyflare_analysis.drift.profiles.bins import single_values, stand_alone
 from pyflare_analysis.drift.profiles.counts import NEW_CATEGORIES
+from pyflare_analysis.drift.profiles.profile import certain_share
 from pyflare_analysis.drift.psi.cells import (
     cell_labels,
     join_gaps,
@@ -223,7 +224,7 @@ def _known_to_both(column: ColumnProfile, cells: CellCounts, reference: Counts |
 
 
 def _surely_counted(
-    column: ColumnProfile, pooled: Floats, reference: Counts | None
+    profile: Profile, column: ColumnProfile, pooled: Floats, reference: Counts | None
 ) -> NDArray[np.bool_]:
     """Return which cells (groups, cells) the profile counts whatever chance did.
 
@@ -235,7 +236,9 @@ def _surely_counted(
     if reference is not None:
         pooled = np.broadcast_to(pooled.sum(axis=0), pooled.shape)
     total = pooled.sum(axis=1, keepdims=True)
-    return np.asarray(pooled >= column.least_share * total)
+    # Dependent rows were fewer chances to be counted than there are rows.
+    least = max(column.least_share, certain_share(profile.effective))
+    return np.asarray(pooled >= least * total)
 
 
 def _tested(
@@ -257,7 +260,7 @@ def _tested(
     is_numeric = column.feature.kind == "numeric"
     if not is_numeric:
         y = _known_to_both(column, cells, reference)
-        sure = _surely_counted(column, x * to_n[:, None] + y * to_m[:, None], reference)
+        sure = _surely_counted(profile, column, x * to_n[:, None] + y * to_m[:, None], reference)
         x, y = pool_rare(x, y, to_n, to_m, sure=sure, least=least)
     xe, ye = x * to_n[:, None], y * to_m[:, None]
     cell = (xe + ye > 0).astype(np.float64)

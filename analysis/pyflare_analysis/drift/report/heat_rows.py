@@ -21,12 +21,28 @@ if TYPE_CHECKING:
     from pyflare_analysis.drift.psi.config import PSIConfig
     from pyflare_analysis.drift.report.heatmap import Cell, Window
     from pyflare_analysis.drift.report.segments import Split
-    from pyflare_analysis.drift.report.strata import Floats, Segments
+    from pyflare_analysis.drift.report.strata import Floats, Ints, Segments
 
-__all__ = ["heat_rows"]
+__all__ = ["Effects", "heat_rows"]
 
 _ALL: tuple[int, Segment] = (-1, {})
 """All rows together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """Design effect of each column, by segment and last of all rows; see `clusters.effects`.
+
+    A column that is not there has independent rows.
+    """
+
+    reference: Mapping[str, Floats]
+    current: Mapping[str, Floats]
+
+    def of(self, name: str) -> tuple[Floats, Floats]:
+        """Return those of a column, reference first."""
+        nothing = np.ones(1)
+        return self.reference.get(name, nothing), self.current.get(name, nothing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +65,7 @@ def heat_rows(
     windows: Sequence[Window],
     config: PSIConfig,
     by: Sequence[str],
-    effects: Mapping[str, Floats],
+    effects: Effects,
 ) -> list[HeatRow]:
     """Return the rows: each column for all rows and by segment, then the mix of segments.
 
@@ -60,7 +76,7 @@ def heat_rows(
         windows: the windows.
         config: settings of PSI.
         by: names of the dimensions of segments.
-        effects: design effect of each column, by segment and last of all rows; see `clusters`.
+        effects: what dependent rows are worth.
     """
     together, apart = window_units(sides)
     whole = _whole(together, sides)
@@ -101,7 +117,7 @@ def _whole(units: Units, sides: Sides) -> Units:
 def _compare(
     measured: Sequence[tuple[Profile, Units]],
     config: PSIConfig,
-    effects: Mapping[str, Floats],
+    effects: Effects,
 ) -> list[_Compared]:
     """Compare all units with their references and judge them as one family."""
     # Fewer rows are never judged, and their law is the dearest to simulate.
@@ -119,29 +135,37 @@ def _compare(
 
 
 def _measured(
-    profile: Profile, units: Units, config: PSIConfig, effects: Mapping[str, Floats]
+    profile: Profile, units: Units, config: PSIConfig, effects: Effects
 ) -> list[PSIColumn]:
     """Compare units column by column, each with its own effective numbers of rows."""
     measured = []
     for name, column in profile.columns.items():
-        effect = effects.get(name, np.ones(1))
-        by_unit = effect[units.segment] if len(effect) > 1 else np.full(len(units.window), effect)
+        before, now = effects.of(name)
         measured += measured_columns(
             replace(
                 profile,
                 columns={name: column},
-                weight_squared=profile.weight_squared * float(effect[-1]),
+                weight_squared=profile.weight_squared * float(before[-1]),
             ),
-            _worth(units.current, by_unit),
+            _worth(units.current, now, units.segment),
             config,
-            reference=None if units.reference is None else _worth(units.reference, by_unit),
+            reference=None
+            if units.reference is None
+            else _worth(units.reference, before, units.segment),
         )
     return measured
 
 
-def _worth(counts: Counts, effect: Floats) -> Counts:
-    """Return counts whose effective numbers of rows are divided by the design effect."""
-    return replace(counts, weight_squared=counts.weight_squared * effect)
+def _worth(counts: Counts, effect: Floats, segment: Ints) -> Counts:
+    """Return counts whose effective numbers of rows are divided by the design effect.
+
+    Args:
+        counts: of units.
+        effect: (S + 1,) by segment and last of all rows, or (1,) of all.
+        segment: (U,) of each unit, -1 for all rows.
+    """
+    by_unit = effect[segment] if len(effect) > 1 else effect
+    return replace(counts, weight_squared=counts.weight_squared * by_unit)
 
 
 class _Splits:
@@ -152,7 +176,7 @@ class _Splits:
         apart: Units,
         segments: Segments,
         by: Sequence[str],
-        effects: Mapping[str, Floats],
+        effects: Effects,
     ) -> None:
         assert apart.reference is not None  # noqa: S101 - segments are counted on both sides
         self._effects = effects
@@ -162,13 +186,14 @@ class _Splits:
 
     def of(self, column: PSIColumn, unit: int, window: int) -> tuple[Split, Sequence[Segment]]:
         """Return the split of a unit, with the labels of its segments."""
-        effect = float(self._effects.get(column.name, np.ones(1))[-1])
         sides, scales = [], []
-        for counts in (self._reference, self._current):
+        both = zip((self._reference, self._current), self._effects.of(column.name), strict=True)
+        for counts, effects in both:
             cells = counts.columns[column.name].counts[window]
             sides.append(cells.reshape(len(self.labels), -1))
             weight = float(counts.weight[window])
-            scales.append(float(counts.effective[window]) / weight / effect if weight else 0.0)
+            effective = float(counts.effective[window]) / float(effects[-1])
+            scales.append(effective / weight if weight else 0.0)
         return split_of(column, unit, sides[0], sides[1], (scales[0], scales[1])), self.labels
 
 

@@ -23,6 +23,13 @@ import numpy as np
 import polars as pl
 
 from pyflare_analysis.cost import dimension_key
+from pyflare_analysis.drift.clusters.effects import (
+    TRACE,
+    Strata,
+    cluster_column,
+    design_effects,
+    reference_effects,
+)
 from pyflare_analysis.drift.profiles.columns import (
     Feature,
     Passed,
@@ -32,11 +39,9 @@ from pyflare_analysis.drift.profiles.columns import (
 from pyflare_analysis.drift.profiles.profile import Profile, fit_profile
 from pyflare_analysis.drift.psi.config import PSIConfig
 from pyflare_analysis.drift.report.cells import mix_name
-from pyflare_analysis.drift.report.clusters import TRACE, cluster_column, design_effects
-from pyflare_analysis.drift.report.heat_rows import heat_rows
+from pyflare_analysis.drift.report.heat_rows import Effects, heat_rows
 from pyflare_analysis.drift.report.heatmap import HeatMap, Window
 from pyflare_analysis.drift.report.strata import (
-    Floats,
     Grouped,
     Ints,
     Segments,
@@ -122,7 +127,7 @@ def drift_report(
         weighted: count rows 1/sampling_probability times.
         most_segments: the largest segments are told apart, the others are one.
         cluster: rows that are equal here are not independent, as the calls of a trace; see
-            `clusters`. None: all rows are independent, as without the column `trace_id`.
+            `clusters.effects`. None: all rows are independent, as without the column `trace_id`.
         reference_name: what the answer calls the reference; its URL when None.
 
     Raises:
@@ -330,20 +335,27 @@ def _count(
 
 def _effects(
     question: _Question, profile: Profile, segments: Segments | None, cluster: str | None
-) -> dict[str, Floats]:
-    """Return the design effects of the current rows; none where rows are independent."""
+) -> Effects:
+    """Return the design effects of both sides; none where rows are independent."""
     column = cluster_column(cluster, question.current.columns())
     if column is None:
-        return {}
-    return design_effects(
-        profile,
-        question.current,
-        question.where,
-        question.windows,
-        cluster=column,
-        segments=segments,
-        mix=mix_name(question.by),
-    )
+        return Effects({}, {})
+    windows, reference = question.windows, question.reference
+    strata = Strata(windows, by_window=True, segments=segments, mix=mix_name(question.by))
+    timed = all_of([question.where, col(windows.column).is_not_null()])
+    current = design_effects(profile, question.current, timed, column, strata)
+    if isinstance(reference, Profile):
+        own = reference_effects(profile, column, {})
+        known = {name: np.array([effect]) for name, effect in own.items()}
+        return Effects(current | known, current)
+    if question.against == "previous" or reference is None or column not in reference.columns():
+        return Effects(current, current)
+    where, by_hour = question.reference_where, question.same_hour_of_week
+    if by_hour:
+        own_time = time_column(reference.columns(), windows.column)
+        where = all_of([where, col(own_time).is_not_null()])
+    strata = replace(strata, by_window=False, by_hour=by_hour)
+    return Effects(design_effects(profile, reference, where, column, strata), current)
 
 
 def _missing(question: _Question) -> str:

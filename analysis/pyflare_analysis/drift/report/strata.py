@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pyflare_storage.source import Source
 
 __all__ = [
+    "HOUR",
     "SEGMENT",
     "SHARES",
     "Floats",
@@ -59,7 +60,8 @@ SHARES = "weight of each segment"
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_HOUR = "hour of the week"
+HOUR = "hour of the week"
+"""Name of the key that tells the hour of the week of a row."""
 SEGMENT = "number of the segment"
 """Name of the key that tells the segment of a row."""
 
@@ -133,16 +135,12 @@ class KeyedRows:
         rows: the rows.
         windows: whose hours.
         segments: the segments; None without.
-        most: so many rows at most; all when None.
     """
 
-    def __init__(
-        self, rows: Rows, windows: Windows, segments: Segments | None, most: int | None = None
-    ) -> None:
+    def __init__(self, rows: Rows, windows: Windows, segments: Segments | None) -> None:
         self._rows = rows
         self._windows = windows
         self._segments = segments
-        self._most = most
 
     @property
     def url(self) -> str:
@@ -151,7 +149,7 @@ class KeyedRows:
 
     def columns(self) -> Mapping[str, str]:
         """Return the logical type of each column."""
-        return {**self._rows.columns(), _HOUR: "int64", SEGMENT: "int64"}
+        return {**self._rows.columns(), HOUR: "int64", SEGMENT: "int64"}
 
     def scan(
         self,
@@ -162,17 +160,16 @@ class KeyedRows:
     ) -> Iterator[pl.DataFrame]:
         """Yield rows in batches of bounded size."""
         types = self._rows.columns()
-        limit = self._most if limit is None else limit
         wanted = list(self.columns() if columns is None else columns)
         needed = [name for name in wanted if name in types]
-        if _HOUR in wanted:
+        if HOUR in wanted:
             needed.append(self._windows.column)
         if SEGMENT in wanted and self._segments is not None:
             needed += self._segments.columns()
         for frame in self._rows.scan(list(dict.fromkeys(needed)), where, limit=limit):
             more: list[pl.Expr | pl.Series] = []
-            if _HOUR in wanted:
-                more.append(self._windows.hour_of_week().alias(_HOUR))
+            if HOUR in wanted:
+                more.append(self._windows.hour_of_week().alias(HOUR))
             if SEGMENT in wanted and self._segments is not None:
                 more.append(self._segments.numbers(frame, types).alias(SEGMENT))
             yield frame.with_columns(more).select(wanted)
@@ -214,7 +211,7 @@ def count_grouped(
     """
     key = windows.key
     by: list[Key] = [key] if by_window else []
-    by += [_HOUR] if by_hour else []
+    by += [HOUR] if by_hour else []
     by += [SEGMENT] if segments is not None else []
     counts = count_rows(profile, KeyedRows(rows, windows, segments), where=where, by=by)
     number = len(counts.rows)
@@ -229,7 +226,7 @@ def count_grouped(
         if key.name in counts.keys.columns
         else pl.Series([None] * number, dtype=pl.Datetime("ns", "UTC"))
     )
-    return Grouped(counts, starts, whole(_HOUR), whole(SEGMENT))
+    return Grouped(counts, starts, whole(HOUR), whole(SEGMENT))
 
 
 def aligned(grouped: Grouped, current: Grouped) -> Grouped:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pyflare_analysis.drift.clusters.effects import TRACE, cluster_column, overall_effects
 from pyflare_analysis.drift.detector import Verdict
 from pyflare_analysis.drift.profiles.columns import (
     Feature,
@@ -16,7 +17,6 @@ from pyflare_analysis.drift.profiles.columns import (
 )
 from pyflare_analysis.drift.profiles.profile import profile_of
 from pyflare_analysis.drift.psi.cells import plain_count
-from pyflare_analysis.drift.report.clusters import TRACE, cluster_column, overall_effects
 from pyflare_analysis.drift.univariate.columns import (
     TESTS,
     UnivariateColumn,
@@ -133,7 +133,7 @@ def examine_columns(
         weighted: count rows 1/sampling_probability times.
         config: settings.
         cluster: rows that are equal here are not independent, as the calls of a trace; see
-            `pyflare_analysis.drift.report.clusters`. None: all rows are independent, as
+            `pyflare_analysis.drift.clusters.effects`. None: all rows are independent, as
             without the column `trace_id`.
 
     Raises:
@@ -169,10 +169,12 @@ def examine_columns(
                 "calls of models count, unless --all-spans",
             )
         sides.append(side)
-    effects: dict[str, float] = {}
-    if cluster is not None:
-        effects = overall_effects(profile_of(sides[0], tested), current, where, cluster)
-    columns = measure_columns(tested, sides[0], sides[1], config, effects=effects)
+    profile = profile_of(sides[0], tested)
+    now = overall_effects(profile, current, where, cluster)
+    before = now
+    if cluster is not None and cluster in reference.columns():
+        before = overall_effects(profile, reference, reference_where, cluster)
+    columns = measure_columns(tested, sides[0], sides[1], config, effects=(before, now))
     return UnivariateAnswer(
         tuple(columns), tuple(passed), (sides[0], sides[1]), (reference.url, current.url),
         weighted, config, cluster,

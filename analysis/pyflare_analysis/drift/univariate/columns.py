@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pyflare_analysis.drift.clusters.effects import INDEPENDENT, ColumnEffect
 from pyflare_analysis.drift.detector import Verdict
 from pyflare_analysis.drift.profiles.bins import (
     bin_counts,
@@ -106,7 +107,9 @@ class UnivariateColumn:
     current_count: float
     """Weighted current values."""
     design_effect: float
-    """How many rows are worth one independent row, 1 or more."""
+    """How many current rows are worth one independent row, 1 or more."""
+    reference_design_effect: float
+    """Likewise rows of the reference."""
 
     def document(self) -> dict[str, object]:
         """Return the test as it stands in JSON."""
@@ -128,6 +131,7 @@ class UnivariateColumn:
             "reference_count": self.reference_count,
             "current_count": self.current_count,
             "design_effect": self.design_effect,
+            "reference_design_effect": self.reference_design_effect,
         }
 
 
@@ -156,7 +160,7 @@ def measure_columns(
     current: Summary,
     config: UnivariateConfig | None = None,
     *,
-    effects: Mapping[str, float] | None = None,
+    effects: tuple[Mapping[str, ColumnEffect], Mapping[str, ColumnEffect]] = ({}, {}),
 ) -> list[UnivariateColumn]:
     """Test columns.
 
@@ -165,13 +169,12 @@ def measure_columns(
         reference: summary of the reference.
         current: summary of the current rows, with the same features.
         config: settings.
-        effects: design effect of features whose rows are not independent, 1 or more: n rows
-            are worth n over it. 1 where nothing is said.
+        effects: design effects of features whose rows are not independent, of the reference
+            and of the current rows: n rows are worth n over it.
     """
     config = config or UnivariateConfig()
-    effects = effects or {}
     columns = [
-        _measure(feature, test, (reference, current), config, effects.get(feature.name, 1.0))
+        _measure(feature, test, (reference, current), config, _effects(feature, test, effects))
         for feature in features
         for test in TESTS[feature.kind]
         if test in config.tests
@@ -183,16 +186,29 @@ def measure_columns(
     ]
 
 
+def _effects(
+    feature: Feature, test: TestName, sides: Sequence[Mapping[str, ColumnEffect]]
+) -> tuple[float, float]:
+    """Return the design effect that a test needs, of both sides."""
+    before, now = (side.get(feature.name, INDEPENDENT) for side in sides)
+    if test in {"ks", "wasserstein"}:
+        return before.functions, now.functions
+    return before.shares, now.shares
+
+
 def _measure(
     feature: Feature,
     test: TestName,
     summaries: tuple[Summary, Summary],
     config: UnivariateConfig,
-    effect: float,
+    effects: tuple[float, float],
 ) -> UnivariateColumn:
     sides = summaries[0].features[feature.name], summaries[1].features[feature.name]
     counts = [_present(side) for side in sides]
-    scales = [s.effective / s.weight / effect if s.weight else 0.0 for s in summaries]
+    scales = [
+        side.effective / side.weight / effect if side.weight else 0.0
+        for side, effect in zip(summaries, effects, strict=True)
+    ]
     effective = [count * scale for count, scale in zip(counts, scales, strict=True)]
     least = 2 * config.min_samples_per_bin
     reason = None
@@ -211,7 +227,7 @@ def _measure(
                 measured = _counts(test, x, y, config)
     return UnivariateColumn(
         feature.name, feature.kind, test, measured, math.nan, Verdict.INSUFFICIENT, reason,
-        counts[0], counts[1], effect,
+        counts[0], counts[1], effects[1], effects[0],
     )  # fmt: skip
 
 

@@ -45,14 +45,19 @@ class Sample:
     rank_error: float = 0.0
     """How much too small a cumulative share of the points may be."""
 
+    @property
+    def is_independent(self) -> bool:
+        """Whether each value counts as one."""
+        return math.isclose(self.effective, self.points.total)
+
 
 def kolmogorov_smirnov(
     reference: Sample, current: Sample, *, alpha: float = 0.05, seed: int = 42
 ) -> Measured:
     """Measure D, the largest distance between the empirical distribution functions.
 
-    The p-value is exact up to 10,000 values a side without ties and asymptotic beyond,
-    as in SciPy; with ties it is that of a permutation of the values, among equal D by the
+    The p-value is exact up to 10,000 independent values a side without ties and asymptotic
+    beyond, as in SciPy; with ties it is that of a permutation of the values, among equal D by the
     mean distance of the functions: the classical one would be too large. Where the points
     are approximate, D counts for the p-value less what may be their error. The interval is
     D plus and minus the bounds of Dvoretzky, Kiefer and Wolfowitz 1956 with the constant of
@@ -70,14 +75,14 @@ def kolmogorov_smirnov(
     pooled = n * m / (n + m)
     largest = max(n, m)
     method: Method = "asymptotic"
-    if largest <= _EXACT_ROWS and grid.is_whole and error == 0:
-        if grid.is_tied:
-            method = "permutation"
-            p = _permuted(grid, (n, m), seed, _ks_size)[0]
-        else:
-            method = "exact"
-            first = _spread_out(grid.values, grid.reference)
-            p = float(ks_2samp(first, _spread_out(grid.values, grid.current)).pvalue)
+    few = largest <= _EXACT_ROWS and grid.is_whole and error == 0
+    if few and grid.is_tied:
+        method = "permutation"
+        p = _permuted(grid, (n, m), seed, _ks_size)[0]
+    elif few and reference.is_independent and current.is_independent:
+        method = "exact"
+        first = _spread_out(grid.values, grid.reference)
+        p = float(ks_2samp(first, _spread_out(grid.values, grid.current)).pvalue)
     else:
         p = float(kstwo.sf(max(d - error, 0.0), max(round(pooled), 1)))
     critical = float(kolmogi(alpha)) / math.sqrt(pooled) + error

@@ -1,0 +1,1 @@
+"""Rows that are not independent. Open first: `effects.py` (what they are worth)."""
