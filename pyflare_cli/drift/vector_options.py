@@ -11,7 +11,13 @@ import typer
 
 from pyflare_cli.command import Run
 from pyflare_cli.drift.recording import StoreOptions
-from pyflare_cli.drift.side_options import PeriodOptions, Sides, open_side
+from pyflare_cli.drift.side_options import (
+    ClusterOption,
+    PeriodOptions,
+    Sides,
+    open_side,
+    where_clustered,
+)
 from pyflare_cli.options import FilterOptions, SourceOptions
 from pyflare_cli.output import Document, Terminal
 from pyflare_cli.text import clip, printable
@@ -61,6 +67,7 @@ class SideOptions:
         str | None,
         typer.Option("--text", metavar="NAME", help="Text of examples.  [default: input]"),
     ] = None
+    cluster: ClusterOption = "trace_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +122,7 @@ def _opened(
     embedder: Embedder | None,
 ) -> Iterator[tuple[VectorColumn, VectorColumn]]:
     """Open reference and current vectors."""
+    from pyflare_analysis.drift.clusters.effects import cluster_column
     from pyflare_analysis.drift.embeddings.vectors import VectorColumn
 
     chosen = Sides(periods, filters, same_source=sides.ref is None)
@@ -124,7 +132,7 @@ def _opened(
             hint="--ref FILE, or part of the same source: --since 24h --ref-window 7d",
         )
 
-    def column(opened: Source, where: Expr | None) -> VectorColumn:
+    def column(opened: Source, where: Expr | None, cluster: str | None) -> VectorColumn:
         return VectorColumn(
             opened,
             sides.column,
@@ -132,15 +140,17 @@ def _opened(
             embedder=embedder,
             id_column=sides.id_column,
             text_column=sides.text_column,
+            cluster=cluster,
         )
 
     with (
         open_side(run, sides.ref or sides.cur, source) as reference,
         open_side(run, sides.cur, source) as current,
     ):
+        cluster = cluster_column(where_clustered(sides.cluster), current.columns())
         yield (
-            column(reference, chosen.reference(reference)),
-            column(current, chosen.current(current)),
+            column(reference, chosen.reference(reference), cluster),
+            column(current, chosen.current(current), cluster),
         )
 
 

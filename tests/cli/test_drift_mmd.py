@@ -37,6 +37,35 @@ def _vectors(path: Path) -> np.ndarray:
     return np.array(pl.read_parquet(path)["embedding"].to_list(), np.float64)
 
 
+def test_calls_of_one_trace_change_sides_together(pyflare: Pyflare, tmp_path: Path) -> None:
+    """By default those of `trace_id`, said in a note; another column or none where asked for."""
+    rng = np.random.default_rng(2)
+    for name in ("a", "b"):
+        trace = np.repeat(np.arange(40), 5)
+        vectors = rng.normal(size=(40, 8))[trace] + 0.01 * rng.normal(size=(200, 8))
+        frame = pl.DataFrame({"trace_id": trace.astype(str), "tags": [["x"]] * 200})
+        frame = frame.with_columns(embedding=pl.Series(vectors.tolist(), dtype=pl.List(pl.Float32)))
+        frame.write_parquet(tmp_path / f"{name}.parquet")
+    words = ["drift", "mmd", "--ref", tmp_path / "a.parquet", "--cur", tmp_path / "b.parquet",
+             "--seed", 3, "--format", "json"]  # fmt: skip
+
+    traces, rows = pyflare(*words), pyflare(*words, "--cluster", "none")
+    streamed = pyflare(*words, "--method", "rff")
+
+    known, naive = traces.json(), rows.json()
+    assert (known["verdict"], naive["verdict"]) == ("stable", "drift")
+    assert (known["cluster"], naive["cluster"]) == ("trace_id", None)
+    assert known["reference"]["clusters"] == 40
+    assert known["mmd2"] == pytest.approx(naive["mmd2"])
+    assert "200 and 200 vectors are of 40 and 40 values of trace_id" in traces.err
+    assert streamed.json()["cluster"] is None
+    assert "rff takes all rows as independent, also those of one trace_id" in streamed.err
+    wrong, lists = pyflare(*words, "--cluster", "trace"), pyflare(*words, "--cluster", "tags")
+    assert (wrong.code, lists.code) == (2, 2)
+    assert "did you mean trace_id?" in wrong.err
+    assert "holds lists, not clusters" in lists.err
+
+
 def test_the_document_has_the_keys_of_the_contract_and_the_numbers_of_a_loop(
     pyflare: Pyflare, files: Path
 ) -> None:

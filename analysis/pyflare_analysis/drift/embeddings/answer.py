@@ -9,6 +9,7 @@ from typing import Any
 from pyflare_analysis.drift.detector import Verdict
 from pyflare_analysis.drift.embeddings.checks import same_dimensions
 from pyflare_analysis.drift.embeddings.comparison import Comparison, MMDConfig, compare
+from pyflare_analysis.drift.embeddings.pooled import Clusters
 from pyflare_analysis.drift.embeddings.streams import Stream, compare_streams
 from pyflare_analysis.drift.embeddings.topic_words import distinctive_words
 from pyflare_analysis.drift.embeddings.vectors import VectorColumn, Vectors
@@ -53,6 +54,15 @@ class EmbeddingDrift:
                 found.append(
                     f"{name}: {side.zero_count:,} vectors are all zeros, as failed embeddings are"
                 )
+        clusters, column = self.comparison.clusters, self.current.cluster
+        counts = (self.comparison.reference_count, self.comparison.current_count)
+        if clusters is not None and clusters != counts:
+            found.append(
+                f"{counts[0]:,} and {counts[1]:,} vectors are of {clusters[0]:,} and "
+                f"{clusters[1]:,} values of {column}, which change sides whole"
+            )
+        elif self.sides is None and column is not None:
+            found.append(f"rff takes all rows as independent, also those of one {column}")
         return found
 
     def record(self) -> dict[str, object]:
@@ -77,6 +87,7 @@ class EmbeddingDrift:
         document |= {
             "column": self.current.column,
             "embedder": None if embedder is None else embedder.name,
+            "cluster": None if self.comparison.clusters is None else self.current.cluster,
         }
         found = self.comparison
         counts = (found.reference_count, found.current_count)
@@ -85,6 +96,7 @@ class EmbeddingDrift:
             document[("reference", "current")[i]] = {
                 "source": column.source.url,
                 "rows": counts[i],
+                "clusters": document[("reference", "current")[i]]["clusters"],
                 "available": counts[i] if side is None else side.available,
                 "missing": None if side is None else side.missing,
             }
@@ -139,7 +151,10 @@ def embedding_drift(
         return _streamed(reference, current, config)
     sides = [side.load(config.max_samples, seed) for side in (reference, current)]
     same_dimensions(sides[0].values, sides[1].values)
-    found = compare(sides[0].values, sides[1].values, config, method)
+    clusters = None
+    if sides[0].clusters is not None and sides[1].clusters is not None:
+        clusters = Clusters(sides[0].clusters, sides[1].clusters)
+    found = compare(sides[0].values, sides[1].values, config, method, clusters)
     return EmbeddingDrift(reference, current, found, (sides[0], sides[1]))
 
 

@@ -50,7 +50,8 @@ def centroid_test(pool: Pooled) -> SplitTest:
     """Return the Euclidean distance of the means for all splits.
 
     `details` has what tells its size: the squared distance less what noise adds on average,
-    tr(S) (1/n + 1/m), in units of the variance tr(S) within the samples.
+    tr(S) (1/n + 1/m) or, of clustered rows, the mean of the random splits, in units of the
+    variance tr(S) within the samples.
     """
     statistics = _lengths(pool.mean_differences(pool.rows))
     n, m = pool.reference_count, pool.current_count
@@ -59,7 +60,10 @@ def centroid_test(pool: Pooled) -> SplitTest:
     variance = (total - between) / (n + m - 2)
     details: dict[str, float | None] = {"euclidean": float(statistics[0]), "shift_in_sd": None}
     if variance > 0:
-        corrected = float(statistics[0]) ** 2 - variance * (1 / n + 1 / m)
+        noise = variance * (1 / n + 1 / m)
+        if pool.clusters is not None and pool.permutations:
+            noise = float((statistics[1:] ** 2).mean())
+        corrected = float(statistics[0]) ** 2 - noise
         details["shift_in_sd"] = math.sqrt(max(0.0, corrected) / variance)
     return SplitTest("centroid", statistics, details)
 
@@ -71,10 +75,10 @@ def cosine_test(pool: Pooled, mean: NDArray[np.float64]) -> SplitTest:
         pool: rows and splits; its rows are centred.
         mean: (d,) what was subtracted from the rows.
     """
-    first = (pool.rows.T @ pool.members).astype(np.float64) / pool.reference_count
-    total = pool.rows.sum(0, dtype=np.float64)[:, None]
-    second = (total - first * pool.reference_count) / pool.current_count
-    a, b = first + mean[:, None], second + mean[:, None]
+    first = (pool.rows.T @ pool.members).astype(np.float64)
+    second = pool.rows.sum(0, dtype=np.float64)[:, None] - first
+    a = first / pool.reference_counts + mean[:, None]
+    b = second / pool.current_counts + mean[:, None]
     lengths = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
     inner = np.einsum("ij,ij->j", a, b)
     cosine = 1 - np.divide(inner, lengths, out=np.zeros_like(inner), where=lengths > 0)

@@ -31,7 +31,7 @@ def classifier_test(pool: Pooled) -> SplitTest:
     features = _features(pool)
     size = len(features)
     targets = pool.members.astype(np.float64)
-    targets -= pool.reference_count / size
+    targets -= pool.reference_counts / size
     ridge = _RIDGE * size * np.eye(features.shape[1])
     inverse = np.linalg.inv(features.T @ features + ridge)
     fitted = features @ (inverse @ (features.T @ targets))
@@ -61,7 +61,7 @@ def _features(pool: Pooled) -> NDArray[np.float64]:
 
 def _area(scores: NDArray[np.float64], pool: Pooled) -> NDArray[np.float64]:
     """Return the area under the ROC curve of each column, by the rank sum of the reference."""
-    n, m = pool.reference_count, pool.current_count
+    n, m = pool.reference_counts, pool.current_counts
     sums = np.empty(scores.shape[1])
     for column in range(scores.shape[1]):
         _, place, counts = np.unique(scores[:, column], return_inverse=True, return_counts=True)

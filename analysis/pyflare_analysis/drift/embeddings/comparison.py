@@ -18,7 +18,7 @@ from pyflare_analysis.drift.embeddings.centroid import (
     cosine_test,
 )
 from pyflare_analysis.drift.embeddings.kernels import Distances, Gaussian, kernel_sums
-from pyflare_analysis.drift.embeddings.pooled import Floats, Pooled, SplitTest
+from pyflare_analysis.drift.embeddings.pooled import Clusters, Floats, Pooled, SplitTest
 from pyflare_proto.errors import UsageError, nearest
 
 __all__ = ["MINIMUM_COUNT", "Comparison", "MMDConfig", "compare", "judged", "sigma_of"]
@@ -118,6 +118,8 @@ class Comparison:
     """Tests of the means, by name as in JSON."""
     tests: tuple[SplitTest, ...] = ()
     """Every test that was made."""
+    clusters: tuple[int, int] | None = None
+    """Clusters of the reference and of the current vectors; None where all are independent."""
 
     @property
     def severity(self) -> str:
@@ -134,14 +136,15 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as it stands in JSON."""
         low, high = self.mmd2_interval
+        clusters = self.clusters or (None, None)
         document: dict[str, Any] = {
             "mmd2": self.mmd2,
             "p_value": self.p_value,
             "sigma": self.sigma,
             "threshold": self.config.threshold,
             "verdict": str(self.verdict),
-            "reference": {"rows": self.reference_count},
-            "current": {"rows": self.current_count},
+            "reference": {"rows": self.reference_count, "clusters": clusters[0]},
+            "current": {"rows": self.current_count, "clusters": clusters[1]},
             "centroid": {"euclidean": self.euclidean, "cosine": self.cosine, **self.centroid},
             "reason": self.reason,
             "severity": self.severity,
@@ -173,7 +176,13 @@ class Comparison:
         return document
 
 
-def compare(reference: Floats, current: Floats, config: MMDConfig, method: str) -> Comparison:
+def compare(
+    reference: Floats,
+    current: Floats,
+    config: MMDConfig,
+    method: str,
+    clusters: Clusters | None = None,
+) -> Comparison:
     """Compare two samples.
 
     Args:
@@ -181,6 +190,7 @@ def compare(reference: Floats, current: Floats, config: MMDConfig, method: str) 
         current: (m, d) finite.
         config: settings; `max_samples` has been seen to.
         method: see `auto.METHODS`.
+        clusters: rows that are not independent; None: all are.
 
     Raises:
         UsageError: no such method.
@@ -191,16 +201,27 @@ def compare(reference: Floats, current: Floats, config: MMDConfig, method: str) 
     n, m = len(reference), len(current)
     dimensions = int(reference.shape[1] if n else current.shape[1])
     base = Comparison(method, Verdict.INSUFFICIENT, None, config, n, m, dimensions)
+    permutations = config.num_permutations
+    if clusters is not None:
+        first, both = clusters.numbers
+        base = dataclasses.replace(base, clusters=(first, both - first))
+        if min(first, both - first) < MINIMUM_COUNT:  # a split may leave a side without rows
+            permutations = 0
+        clusters = None if clusters.trivial else clusters
     if min(n, m) < 2:
         return dataclasses.replace(
             base, reason=f"{n} and {m} vectors, {MINIMUM_COUNT} a side are needed"
         )
-    pool = Pooled.of(reference, current, permutations=config.num_permutations, seed=seed)
-    measured, median_test = _measured(base, pool, reference, current)
+    pool = Pooled.of(reference, current, permutations=permutations, seed=seed, clusters=clusters)
+    measured, median_test = _measured(base, pool, reference, current, clusters)
     if math.isnan(measured.sigma):
         return dataclasses.replace(measured, reason="the vectors are all equal")
     if min(n, m) < MINIMUM_COUNT:
         reason = f"{n} and {m} vectors, {MINIMUM_COUNT} a side are needed"
+        return dataclasses.replace(measured, reason=reason)
+    if base.clusters is not None and min(base.clusters) < MINIMUM_COUNT:
+        first, second = base.clusters
+        reason = f"vectors of {first} and {second} clusters, {MINIMUM_COUNT} a side are needed"
         return dataclasses.replace(measured, reason=reason)
     if method == "mmd":
         tests = [median_test]
@@ -214,7 +235,11 @@ def compare(reference: Floats, current: Floats, config: MMDConfig, method: str) 
 
 
 def _measured(
-    base: Comparison, pool: Pooled, reference: Floats, current: Floats
+    base: Comparison,
+    pool: Pooled,
+    reference: Floats,
+    current: Floats,
+    clusters: Clusters | None,
 ) -> tuple[Comparison, SplitTest]:
     """Return the comparison with what is always measured: MMD^2 and the centroids."""
     distances = Distances(pool.rows)
@@ -231,6 +256,7 @@ def _measured(
             permutations=pool.permutations,
             seed=pool.seed,
             dtype=np.float64,
+            clusters=clusters,
         )
         distances = Distances(pool.rows)
     sums = kernel_sums(distances, [Gaussian(1 / (2 * sigma * sigma))], pool)[0]

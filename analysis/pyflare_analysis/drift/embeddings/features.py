@@ -67,12 +67,15 @@ def features_test(pool: Pooled, sigma: float) -> SplitTest:
         block = features.of_rows(pool.rows[start : start + _BLOCK])
         sums += block.T @ pool.members[start : start + _BLOCK]
         total += block.sum(0, dtype=np.float64)[:, None]
-    statistics = unbiased_mmd2(sums, total, pool.reference_count, pool.current_count)
+    statistics = unbiased_mmd2(sums, total, pool.reference_counts, pool.current_counts)
     return SplitTest("rff", statistics, {"frequencies": FREQUENCIES, "mmd2": float(statistics[0])})
 
 
 def unbiased_mmd2(
-    sums: NDArray[np.float64], total: NDArray[np.float64], n: int, m: int
+    sums: NDArray[np.float64],
+    total: NDArray[np.float64],
+    n: int | NDArray[np.float64],
+    m: int | NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return unbiased MMD^2 from sums of unit-length features.
 
@@ -81,7 +84,7 @@ def unbiased_mmd2(
     Args:
         sums: (k, splits) S, sums over the reference.
         total: (k, 1) S + T.
-        n: rows of the reference.
+        n: rows of the reference, of all splits or (splits,) of each.
         m: current rows.
     """
     others = total - sums
@@ -89,7 +92,7 @@ def unbiased_mmd2(
     other = np.einsum("ij,ij->j", others, others)
     across = np.einsum("ij,ij->j", sums, others)
     return np.asarray(
-        (own - n) / (n * (n - 1.0)) + (other - m) / (m * (m - 1.0)) - 2 * across / (n * float(m))
+        (own - n) / (n * (n - 1.0)) + (other - m) / (m * (m - 1.0)) - 2 * across / (n * (m * 1.0))
     )
 
 

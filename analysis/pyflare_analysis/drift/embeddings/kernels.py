@@ -187,7 +187,7 @@ class KernelSums:
 
         Source: Gretton et al. 2012, JMLR 13:723-773, equation 3.
         """
-        n, m = pool.reference_count, pool.current_count
+        n, m = pool.reference_counts, pool.current_counts
         touching = self.row_total @ pool.members
         across = touching - self.within
         others = self.row_total.sum() - 2 * touching + self.within
@@ -198,8 +198,9 @@ class KernelSums:
         """Return the standard error of the observed MMD^2.
 
         First-order term of the U-statistic, 4 Var(h(x)) / n + 4 Var(h(y)) / m with h the
-        mean kernel to the own sample less that to the other. Right when something changed;
-        too large, never too small, when nothing did.
+        mean kernel to the own sample less that to the other; of clustered rows the variance
+        is that of the sums of clusters. Right when something changed; too large, never too
+        small, when nothing did.
 
         Source: Serfling 1980, Approximation Theorems of Mathematical Statistics, 5.5.1.
         """
@@ -208,8 +209,20 @@ class KernelSums:
         to_x, to_y = self.row_reference, self.row_total - self.row_reference
         of_x = to_x[own] / (n - 1) - to_y[own] / m
         of_y = to_y[~own] / (m - 1) - to_x[~own] / n
-        variance = 4 * of_x.var(ddof=1) / n + 4 * of_y.var(ddof=1) / m
+        variance = sum(
+            4 * _variance_of_mean(values, None if pool.clusters is None else pool.clusters[side])
+            for values, side in ((of_x, own), (of_y, ~own))
+        )
         return float(np.sqrt(variance))
+
+
+def _variance_of_mean(values: NDArray[np.float64], clusters: NDArray[np.intp] | None) -> np.float64:
+    """Return the variance of a mean, of rows or of the sums of clusters of rows."""
+    if clusters is None:
+        return np.float64(values.var(ddof=1) / len(values))
+    sums = np.bincount(clusters, values - values.mean())
+    number = len(np.unique(clusters))
+    return np.float64((sums**2).sum() * number / max(number - 1, 1) / len(values) ** 2)
 
 
 def kernel_sums(distances: Distances, kernels: Sequence[Kernel], pool: Pooled) -> list[KernelSums]:

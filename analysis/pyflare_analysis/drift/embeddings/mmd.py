@@ -25,9 +25,9 @@ from pyflare_analysis.drift.embeddings.centroid import centroid_distances
 from pyflare_analysis.drift.embeddings.checks import as_vectors, same_dimensions
 from pyflare_analysis.drift.embeddings.comparison import Comparison, MMDConfig, compare
 from pyflare_analysis.drift.embeddings.kernels import Distances, Gaussian, kernel_sums
-from pyflare_analysis.drift.embeddings.pooled import Floats, Pooled
+from pyflare_analysis.drift.embeddings.pooled import Clusters, Floats, Pooled
 from pyflare_analysis.drift.embeddings.vector_file import read_vectors, write_vectors
-from pyflare_proto.errors import InvalidDataError, NotEnoughDataError, UsageError
+from pyflare_proto.errors import InvalidDataError, NotEnoughDataError, SchemaError, UsageError
 
 __all__ = ["CentroidDriftDetector", "MMDConfig", "MMDDriftDetector", "median_sigma", "mmd2"]
 
@@ -98,6 +98,7 @@ class MMDDriftDetector:
         self.method = method
         self._reference: Floats | None = None
         self._centroid: NDArray[np.float64] | None = None
+        self._clusters: NDArray[np.intp] | None = None
 
     @property
     def name(self) -> str:
@@ -141,14 +142,18 @@ class MMDDriftDetector:
         """
         return self.reference_centroid
 
-    def set_reference_embeddings(self, embeddings: ArrayLike) -> None:
+    def set_reference_embeddings(
+        self, embeddings: ArrayLike, clusters: ArrayLike | None = None
+    ) -> None:
         """Fit on the reference.
 
         Args:
             embeddings: (n, d); more than `max_samples` are sampled with the seed.
+            clusters: (n,) what each vector belongs to, as the ids of traces: vectors of one are
+                not independent, and change sides together. None: each stands alone.
 
         Raises:
-            SchemaError: no table of vectors of one length.
+            SchemaError: no table of vectors of one length, or not as many clusters.
             InvalidDataError: NaN or infinity.
             NotEnoughDataError: no vectors.
         """
@@ -156,30 +161,38 @@ class MMDDriftDetector:
         if not len(vectors):
             raise NotEnoughDataError("the reference has no vectors")
         self._centroid = np.asarray(vectors.mean(0, dtype=np.float64))
-        self._reference = self._drawn(vectors)
+        self._reference, self._clusters = self._drawn(vectors, clusters)
 
-    def set_reference(self, reference: ArrayLike) -> None:
+    def set_reference(self, reference: ArrayLike, clusters: ArrayLike | None = None) -> None:
         """Do as `set_reference_embeddings`."""
-        self.set_reference_embeddings(reference)
+        self.set_reference_embeddings(reference, clusters)
 
-    def compare(self, embeddings: ArrayLike) -> Comparison:
+    def compare(self, embeddings: ArrayLike, clusters: ArrayLike | None = None) -> Comparison:
         """Compare a batch with the reference, with everything that was found.
 
         Args:
             embeddings: (m, d); more than `max_samples` are sampled with the seed.
+            clusters: (m,) likewise of the batch.
 
         Raises:
             UsageError: no reference was set.
-            SchemaError: no table of vectors of the reference's length.
+            SchemaError: no table of vectors of the reference's length, or not as many clusters.
             InvalidDataError: NaN or infinity.
         """
         vectors = as_vectors(embeddings, "current")
         same_dimensions(self.reference, vectors)
-        return compare(self.reference, self._drawn(vectors), self.config, self.method)
+        drawn, own = self._drawn(vectors, clusters)
+        known = None
+        if own is not None or self._clusters is not None:
+            sides = (self._clusters, self.reference), (own, drawn)
+            known = Clusters(*(np.arange(len(v)) if c is None else c for c, v in sides))
+        return compare(self.reference, drawn, self.config, self.method, known)
 
-    def compute_from_embeddings(self, embeddings: ArrayLike) -> DriftResult:
+    def compute_from_embeddings(
+        self, embeddings: ArrayLike, clusters: ArrayLike | None = None
+    ) -> DriftResult:
         """Score a batch against the reference; see `compare` for arguments and errors."""
-        found = self.compare(embeddings)
+        found = self.compare(embeddings, clusters)
         return DriftResult(
             detector=self.name,
             type=self.type,
@@ -192,9 +205,9 @@ class MMDDriftDetector:
             details=found.to_dict(),
         )
 
-    def compute(self, current: ArrayLike) -> DriftResult:
+    def compute(self, current: ArrayLike, clusters: ArrayLike | None = None) -> DriftResult:
         """Do as `compute_from_embeddings`."""
-        return self.compute_from_embeddings(current)
+        return self.compute_from_embeddings(current, clusters)
 
     def _score(self, found: Comparison) -> float:
         return found.mmd2
@@ -227,9 +240,13 @@ class MMDDriftDetector:
             StorageError: the file cannot be written.
         """
         head: dict[str, Any] = {"method": self.method, "config": self.config.to_dict()}
-        write_vectors(
-            path, head, {"reference": self.reference, "centroid": self.reference_centroid}
-        )
+        arrays: dict[str, NDArray[Any]] = {
+            "reference": self.reference,
+            "centroid": self.reference_centroid,
+        }
+        if self._clusters is not None:
+            arrays["clusters"] = self._clusters
+        write_vectors(path, head, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -244,20 +261,43 @@ class MMDDriftDetector:
             detector = cls(MMDConfig(**head["config"]), str(head["method"]))
             vectors = as_vectors(arrays["reference"], "reference")
             centroid = np.asarray(arrays["centroid"], np.float64)
-        except (KeyError, TypeError, UsageError) as error:
+            clusters = _numbered(arrays.get("clusters"), len(vectors))
+        except (KeyError, SchemaError, TypeError, UsageError) as error:
             raise InvalidDataError(f"{path} is damaged: {error}") from error
         if not len(vectors) or centroid.shape != vectors.shape[1:]:
             raise InvalidDataError(f"{path} is damaged: its arrays do not fit each other")
         detector._reference, detector._centroid = vectors, centroid
+        detector._clusters = clusters
         return detector
 
-    def _drawn(self, vectors: Floats) -> Floats:
-        """Return at most `max_samples` vectors."""
+    def _drawn(
+        self, vectors: Floats, clusters: ArrayLike | None
+    ) -> tuple[Floats, NDArray[np.intp] | None]:
+        """Return at most `max_samples` vectors, and the numbers of their clusters."""
+        known = None if clusters is None else np.asarray(clusters)
         limit = self.config.max_samples
-        if not limit or len(vectors) <= limit:
-            return vectors
-        rng = np.random.default_rng(self.config.random_seed or secrets.randbits(31) + 1)
-        return vectors[np.sort(rng.choice(len(vectors), limit, replace=False))]
+        if limit and len(vectors) > limit:
+            rng = np.random.default_rng(self.config.random_seed or secrets.randbits(31) + 1)
+            kept = np.sort(rng.choice(len(vectors), limit, replace=False))
+            if known is not None and known.shape == (len(vectors),):
+                known = known[kept]
+            vectors = vectors[kept]
+        return vectors, _numbered(known, len(vectors))
+
+
+def _numbered(clusters: NDArray[Any] | None, rows: int) -> NDArray[np.intp] | None:
+    """Return clusters as numbers from 0.
+
+    Raises:
+        SchemaError: not as many as rows.
+    """
+    if clusters is None:
+        return None
+    if clusters.shape != (rows,):
+        raise SchemaError(
+            f"clusters of shape {clusters.shape} for {rows} vectors", hint="one for each vector"
+        )
+    return np.unique(clusters, return_inverse=True)[1].astype(np.intp)
 
 
 class CentroidDriftDetector(MMDDriftDetector):

@@ -4,6 +4,8 @@ Under "nothing changed" every way of splitting the pool into n and m rows is as 
 the one that was observed. A statistic that is computed for the observed split and for
 random ones, with everything else taken from the pool alone, has an exact level at any
 number of rows: p = (b + 1) / (P + 1), where b of P random splits reach the observed value.
+Rows that belong together, as the calls of a trace, change sides together: of the clusters as many
+fall to the reference as it has, and its rows are as many as these have.
 
 Source: Gretton et al. 2012, JMLR 13:723-773, section 5; Phipson & Smyth 2010, Stat. Appl.
 Genet. Mol. Biol. 9:39, for the + 1.
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Floats", "Pooled", "SplitTest", "combined", "permutation_p_value"]
+__all__ = ["Clusters", "Floats", "Pooled", "SplitTest", "combined", "permutation_p_value"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -62,6 +64,32 @@ class SplitTest:
 
 
 @dataclass(frozen=True, eq=False)
+class Clusters:
+    """Rows of two samples that belong together."""
+
+    reference: NDArray[np.intp]
+    """(n,) number of the cluster of each row of the reference, from 0."""
+    current: NDArray[np.intp]
+    """(m,) likewise of the current rows; those of a number are none of the reference's."""
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """Clusters of the reference, and of both samples."""
+        first, second = (int(side.max(initial=-1)) + 1 for side in (self.reference, self.current))
+        return first, first + second
+
+    @property
+    def of_pool(self) -> NDArray[np.intp]:
+        """(n + m,) number of the cluster of each row, those of the reference first."""
+        return np.concatenate([self.reference, self.current + self.numbers[0]])
+
+    @property
+    def trivial(self) -> bool:
+        """Whether every row stands alone."""
+        return self.numbers[1] == len(self.reference) + len(self.current)
+
+
+@dataclass(frozen=True, eq=False)
 class Pooled:
     """Rows of two samples, mixed and centred, with the splits to compare."""
 
@@ -78,6 +106,8 @@ class Pooled:
     """m."""
     seed: int
     """What the mixing and the splits were drawn with."""
+    clusters: NDArray[np.intp] | None = None
+    """(N,) number of the cluster of each row; None where every row stands alone."""
 
     @classmethod
     def of(
@@ -88,6 +118,7 @@ class Pooled:
         permutations: int,
         seed: int = 0,
         dtype: type[np.float32 | np.float64] = np.float32,
+        clusters: Clusters | None = None,
     ) -> Pooled:
         """Mix two samples and draw splits.
 
@@ -97,6 +128,7 @@ class Pooled:
             permutations: P, random splits, 0 or more.
             seed: of the generator; 0 draws a seed, which `seed` then tells.
             dtype: of `rows`.
+            clusters: which rows of either sample change sides together; None: each by itself.
         """
         seed = seed or secrets.randbits(31) + 1
         rng = np.random.default_rng(seed)
@@ -114,14 +146,30 @@ class Pooled:
             rows[to] = side - mean
         members = np.empty((n + m, permutations + 1), np.float32)
         members[:, 0] = order < n
-        labels = np.tile((np.arange(n + m) < n).astype(np.float32), (permutations, 1))
-        members[:, 1:] = rng.permuted(labels, axis=1, out=labels).T
-        return cls(rows, order, members, n, m, seed)
+        first, units = (n, n + m) if clusters is None else clusters.numbers
+        labels = np.tile((np.arange(units) < first).astype(np.float32), (permutations, 1))
+        rng.permuted(labels, axis=1, out=labels)
+        if clusters is None:
+            members[:, 1:] = labels.T
+            return cls(rows, order, members, n, m, seed)
+        own = clusters.of_pool[order]
+        members[:, 1:] = labels.T[own]
+        return cls(rows, order, members, n, m, seed, own)
 
     @property
     def permutations(self) -> int:
         """P, the number of random splits."""
         return int(self.members.shape[1]) - 1
+
+    @cached_property
+    def reference_counts(self) -> NDArray[np.float64]:
+        """(P + 1,) rows of the reference in each split: n in all, unless rows are clustered."""
+        return np.asarray(self.members.sum(0, dtype=np.float64))
+
+    @property
+    def current_counts(self) -> NDArray[np.float64]:
+        """(P + 1,) current rows in each split."""
+        return np.asarray(len(self.members) - self.reference_counts)
 
     @property
     def observed(self) -> NDArray[np.bool_]:
@@ -140,7 +188,8 @@ class Pooled:
         first = features.T @ self.members
         total = features.sum(0, dtype=np.float64)[:, None].astype(features.dtype)
         second = total - first
-        return np.asarray(first / self.reference_count - second / self.current_count)
+        n, m = (c.astype(first.dtype) for c in (self.reference_counts, self.current_counts))
+        return np.asarray(first / n - second / m)
 
     @cached_property
     def principal(self) -> NDArray[np.float32]:

@@ -86,7 +86,7 @@ def _shell_chi_square(
     table[np.arange(len(scaled)), quarter] = 1
     sizes = table.sum(0, dtype=np.float64)[:, None]
     counts = (table.T @ pool.members).astype(np.float64)
-    expected = sizes * pool.reference_count / len(scaled)
+    expected = sizes * pool.reference_counts / len(scaled)
     return np.asarray(((counts - expected) ** 2 / np.maximum(expected, _TINY)).sum(0))
 
 

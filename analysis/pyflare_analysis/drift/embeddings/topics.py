@@ -136,7 +136,7 @@ class _Counts:
 
     @classmethod
     def of(cls, partition: Partition, pool: Pooled) -> _Counts:
-        total, n, m = len(pool.rows), pool.reference_count, pool.current_count
+        total, n, m = len(pool.rows), pool.reference_counts, pool.current_counts
         kept = np.flatnonzero(partition.sizes >= _SMALLEST_TOPIC)
         sizes = partition.sizes[kept][:, None]
         counts = (partition.indicators[:, kept].T @ pool.members).astype(np.float64)

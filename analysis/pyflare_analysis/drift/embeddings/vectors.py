@@ -48,6 +48,8 @@ class Vectors:
     """What names the row of each vector: its ids, or its number in the source."""
     texts: pl.Series | None
     """(n,) text of each vector, where there is one."""
+    clusters: NDArray[np.intp] | None = None
+    """(n,) number of the cluster of each vector; None where each stands alone."""
 
     @property
     def sampled(self) -> bool:
@@ -83,6 +85,9 @@ class VectorColumn:
     """Names a row; of spans the ids do when None."""
     text_column: str | None = None
     """Text of a row; of spans `input` is when None, and the column itself with an embedder."""
+    cluster: str | None = None
+    """Rows that are equal here are not independent; rows without a value stand alone, and all
+    where there is no such column."""
 
     def check(self) -> None:
         """Check that the columns are there.
@@ -98,6 +103,11 @@ class VectorColumn:
                     f"no column {name!r} in {self.source.url}",
                     hint=f"did you mean {near}?" if near else f"columns: {', '.join(known)}",
                 )
+        if known.get(self.cluster or "", "").startswith("list"):
+            raise SchemaError(
+                f"column {self.cluster!r} of {self.source.url} holds lists, not clusters",
+                hint="--cluster none, or a column of texts or numbers",
+            )
         kind = known[self.column]
         if self.embedder is not None and kind not in {"string", "category", "json"}:
             raise SchemaError(
@@ -145,6 +155,7 @@ class VectorColumn:
             missing=missing,
             keys=frame.select(self._keys(frame)),
             texts=None if text is None else frame[text],
+            clusters=self._clusters(frame),
         )
 
     def batches(self) -> Iterator[Floats]:
@@ -178,6 +189,8 @@ class VectorColumn:
 
     def _columns(self) -> list[str]:
         names = [self.column, *self._ids()]
+        if self.cluster is not None and self.cluster in self.source.columns():
+            names.append(self.cluster)
         text = self._text()
         return list(dict.fromkeys([*names, text] if text else names))
 
@@ -186,6 +199,17 @@ class VectorColumn:
             return [self.id_column]
         known = self.source.columns()
         return [name for name in ("trace_id", "span_id") if name in known]
+
+    def _clusters(self, frame: pl.DataFrame) -> NDArray[np.intp] | None:
+        """Return the number of each row's cluster, from 0."""
+        if self.cluster is None:
+            return None
+        if self.cluster not in frame.columns:
+            return np.arange(frame.height)
+        named = frame[self.cluster]
+        numbers = named.rank("dense").cast(pl.Int64)
+        alone = named.is_null().cum_sum().cast(pl.Int64) + (numbers.max() or 0)
+        return (numbers.fill_null(alone) - 1).to_numpy().astype(np.intp)
 
     def _keys(self, frame: pl.DataFrame) -> list[str]:
         return self._ids() or ([_ROW] if _ROW in frame.columns else [])
