@@ -198,7 +198,7 @@ def power_table(simulation: Simulation, runs: int, say: Callable[[str], None]) -
     say("|---|---:|" + "---:|" * (len(METHODS) + 1))
     for index, (change, bar) in enumerate(zip(CHANGES, BARS, strict=True)):
         counts = simulation.rejections(runs, (1000, 1000), change, 2_000 + index)
-        values = " | ".join(f"{counts[method] / runs:.2f}" for method in METHODS)
+        values = " | ".join(f"{counts[method] / runs:.3f}" for method in METHODS)
         say(f"| {change} | {runs} | {values} | {'' if bar is None else bar} |")
 
 
