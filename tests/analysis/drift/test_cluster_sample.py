@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pyflare_analysis.drift.clusters.sample import FirstRows, WholeClusters, lie_close
+from pyflare_analysis.drift.clusters.sample import WholeClusters
 from pyflare_analysis.drift.profiles.rows import as_rows
 from pyflare_storage.aggregates import TimeBucket
 from pyflare_storage.expressions import col
@@ -81,24 +81,3 @@ def test_a_cluster_may_be_one_of_a_window() -> None:
 
     found = pl.concat(list(rows.scan())).with_columns(pl.col("time").dt.date())
     assert found.select("user", "time").n_unique() == 5
-
-
-def test_traces_in_the_order_of_time_lie_close_and_users_do_not() -> None:
-    """What is looked at are the first rows alone."""
-    rng = np.random.default_rng(1)
-    place = np.arange(30_000) // 5 * 5 + rng.integers(0, 40, 30_000)  # traces overlap
-    traces = pl.DataFrame({"trace_id": np.sort(place) // 5})
-    users = pl.DataFrame({"trace_id": rng.integers(0, 300, 30_000)})
-
-    assert lie_close(as_rows(traces), "trace_id", None, 20_000)
-    assert not lie_close(as_rows(users), "trace_id", None, 20_000)
-    assert lie_close(as_rows(users.head(900)), "trace_id", None, 20_000)
-
-
-def test_first_rows_end() -> None:
-    """A limit within them holds too."""
-    rows = FirstRows(as_rows(_users(5000, 10)), 700)
-
-    assert sum(frame.height for frame in rows.scan(["user"])) == 700
-    assert sum(frame.height for frame in rows.scan(["user"], limit=30)) == 30
-    assert (rows.url, list(rows.columns())) == ("the given data", ["user", "row"])

@@ -17,8 +17,7 @@ the ratio of the largest variances: what moves all values of a cluster a little 
 much, but the function everywhere.
 
 It is estimated column by column and segment by segment, for each side by itself, from at most
-4,096 clusters, each with all its rows. Traces are read from the first 20,000 rows where they
-lie close together there, as they do in the order in which they came.
+4,096 clusters, each with all its rows wherever they lie.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from pyflare_analysis.drift.clusters.sample import FirstRows, WholeClusters, lie_close
+from pyflare_analysis.drift.clusters.sample import WholeClusters
 from pyflare_analysis.drift.profiles.counts import count_rows
 from pyflare_analysis.drift.report.strata import HOUR, SEGMENT, Floats, Ints, KeyedRows, regroup
 from pyflare_analysis.drift.report.windows import Windows
@@ -62,7 +61,6 @@ __all__ = [
 
 TRACE = "trace_id"
 """What rows of spans are clustered by."""
-_ROWS = 20_000
 _FEW_CLUSTERS = 50
 _FEW_ROWS = 50
 
@@ -263,11 +261,7 @@ def _counted(
     known = all_of([where, col(cluster).is_not_null()])
     keys: list[Key] = [cluster, *strata.keys]
     keyed = KeyedRows(rows, strata.windows, strata.segments)
-    sample: Rows
-    if cluster == TRACE and lie_close(rows, cluster, known, _ROWS):
-        sample = FirstRows(keyed, _ROWS)
-    else:
-        sample = WholeClusters(keyed, keys, known)
+    sample = WholeClusters(keyed, keys, known)
     by = keys if strata.segments is None else [*keys, SEGMENT]
     counts = count_rows(profile, sample, where=known, by=by, weighted=False)
     if not len(counts.rows):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,43 +21,9 @@ if TYPE_CHECKING:
 
     Hashes = NDArray[np.uint64]
 
-__all__ = ["FirstRows", "WholeClusters", "lie_close"]
+__all__ = ["WholeClusters"]
 
 _CLUSTERS = 4096
-_STRAYS = 0.01
-
-
-class FirstRows:
-    """The first rows of others.
-
-    Args:
-        rows: the others.
-        most: how many.
-    """
-
-    def __init__(self, rows: Rows, most: int) -> None:
-        self._rows = rows
-        self._most = most
-
-    @property
-    def url(self) -> str:
-        """Where the rows are."""
-        return self._rows.url
-
-    def columns(self) -> Mapping[str, str]:
-        """Return the logical type of each column."""
-        return self._rows.columns()
-
-    def scan(
-        self,
-        columns: Sequence[str] | None = None,
-        where: Expr | None = None,
-        *,
-        limit: int | None = None,
-    ) -> Iterator[pl.DataFrame]:
-        """Yield rows in batches of bounded size."""
-        most = self._most if limit is None else min(limit, self._most)
-        yield from self._rows.scan(columns, where, limit=most)
 
 
 class WholeClusters:
@@ -122,7 +89,7 @@ class WholeClusters:
         for frame in self._rows.scan(needed, where, limit=limit):
             chosen = self._chosen(frame)
             if chosen.height:
-                yield chosen.select(wanted)
+                yield _compact(chosen.select(wanted))
 
     def _chosen(self, frame: pl.DataFrame) -> pl.DataFrame:
         if self._highest is None:
@@ -130,23 +97,8 @@ class WholeClusters:
         return frame.filter(pl.Series(self._hashes(frame) <= self._highest))
 
 
-def lie_close(rows: Rows, cluster: str, where: Expr | None, most: int) -> bool:
-    """Return whether the rows of a cluster lie close together among the first rows.
-
-    They do where of the clusters that begin in the first quarter hardly a row is in the second
-    half.
-
-    Args:
-        rows: the rows.
-        cluster: the column whose equal values are a cluster.
-        where: the rows that count.
-        most: how many rows to look at; close where there are no more.
-    """
-    frames = list(rows.scan([cluster], where, limit=most))
-    number = sum(frame.height for frame in frames)
-    if number < most:
-        return True
-    values = pl.concat(frames).with_row_index("row")
-    early = values.filter(pl.col("row") < number // 4)[cluster].unique()
-    known = values.filter(pl.col(cluster).is_in(early.implode()))["row"]
-    return int((known >= number // 2).sum()) <= _STRAYS * len(known)
+def _compact(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a copy that does not hold the texts of the rows that were left out."""
+    written = io.BytesIO()
+    frame.write_ipc(written)
+    return pl.read_ipc(written.getvalue())
