@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Document", "Output", "Terminal", "json_text"]
 
+_INTO_A_FILE = "-o PATH writes it to a file"
+
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
@@ -43,7 +45,7 @@ class Terminal:
     @classmethod
     def detect(cls, *, no_color: bool) -> Terminal:
         """Return what stdout is: colour needs a terminal, no NO_COLOR, a TERM that is not dumb."""
-        is_tty = sys.stdout.isatty()
+        is_tty = sys.stdout is not None and sys.stdout.isatty()
         columns = 80
         if is_tty:
             import shutil
@@ -197,12 +199,21 @@ class Output:
                 ) from error
             return
         stream = sys.stdout
-        if hasattr(stream, "buffer"):
+        if stream is None:  # the shell closed it: >&-
+            raise StorageError("cannot write the answer: stdout is closed", hint=_INTO_A_FILE)
+        try:
+            if hasattr(stream, "buffer"):
+                stream.flush()
+                stream.buffer.write(data)
+            else:
+                stream.write(data.decode("utf-8"))
             stream.flush()
-            stream.buffer.write(data)
-        else:
-            stream.write(data.decode("utf-8"))
-        stream.flush()
+        except BrokenPipeError:
+            raise  # the reader has seen enough, which is no failure
+        except OSError as error:
+            raise StorageError(
+                f"cannot write the answer: {error.strerror}", hint=_INTO_A_FILE
+            ) from error
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:

@@ -18,6 +18,7 @@ from pyflare_cli.drift.side_options import (
     PeriodOptions,
     Sides,
     UnweightedOption,
+    check_fail_above,
     open_side,
     stored_row,
     where_clustered,
@@ -131,14 +132,17 @@ def psi(
             "what is the reference?",
             hint="--ref FILE, or part of the same source: --since 24h --ref-window 7d",
         )
-    config = PSIConfig(threshold=threshold, num_bins=bins or 10, alpha=alpha, random_seed=seed)
+    check_fail_above(gate.fail_above)
+    config = PSIConfig(
+        threshold=threshold, num_bins=10 if bins is None else bins, alpha=alpha, random_seed=seed
+    )
     with ExitStack() as stack:
         passed: list[Passed] = []
         if ref and _are_profiles(ref):
             sides.check_profile()
             profile = _loaded(ref, bins)
         else:
-            opened = stack.enter_context(open_side(run, _only(ref) or cur, source))
+            opened = stack.enter_context(open_side(run, _only(ref) if ref else cur, source))
             profile, passed = fit_reference(
                 opened,
                 names,
@@ -174,13 +178,13 @@ def _are_profiles(urls: list[str]) -> bool:
     return all(is_profile_file(url) or url.endswith(".json") for url in urls)
 
 
-def _only(urls: list[str] | None) -> str | None:
-    if urls and len(urls) > 1:
+def _only(urls: list[str]) -> str:
+    if len(urls) > 1:
         raise UsageError(
             f"{len(urls)} references, and not all of them are profiles",
             hint="one --ref; a folder or a glob takes several files: --ref 'week/*.parquet'",
         )
-    return urls[0] if urls else None
+    return urls[0]
 
 
 def _loaded(urls: list[str], bins: int | None) -> Profile:

@@ -18,6 +18,8 @@ from pyflare_cli.drift.side_options import (
     PeriodOptions,
     Sides,
     UnweightedOption,
+    check_address,
+    check_fail_above,
     open_side,
     where_clustered,
 )
@@ -163,6 +165,7 @@ def report(
     from pyflare_cli.drift.heat_text import heat_lines
 
     sides = Sides(periods, filters, same_source=ref is None)
+    check_fail_above(gate.fail_above)
     config = PSIConfig(threshold=threshold, num_bins=bins, alpha=alpha, random_seed=seed)
     with ExitStack() as stack:
         current = stack.enter_context(open_side(run, cur, source))
@@ -227,6 +230,7 @@ def _reference(
         return current if sides.periods.splits else None
     from pyflare_analysis.drift.profiles.profile_file import is_profile_file
 
+    check_address(ref)
     if is_profile_file(ref) or ref.endswith(".json"):
         from pyflare_analysis.drift.profiles.profile import Profile
 

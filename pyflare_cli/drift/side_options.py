@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ __all__ = [
     "PeriodOptions",
     "Sides",
     "UnweightedOption",
+    "check_address",
+    "check_fail_above",
     "open_side",
     "stored_row",
     "where_clustered",
@@ -225,7 +228,28 @@ def open_side(run: Run, url: str | None, source: SourceOptions) -> Source:
     give_large_blocks_back()
     if url is None:
         return source.open(run.settings)
+    check_address(url)
     return open_source(url, password=run.settings.clickhouse_password)
+
+
+def check_address(url: str) -> None:
+    """Refuse an empty address, as a variable without a value leaves it.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    if not url.strip():
+        raise UsageError("--ref or --cur is empty", hint="give an address, or leave the option out")
+
+
+def check_fail_above(value: float | None) -> None:
+    """Refuse a limit that no value exceeds or all do.
+
+    Raises:
+        UsageError: it is NaN or infinite.
+    """
+    if value is not None and not math.isfinite(value):
+        raise UsageError(f"--fail-above {value}", hint="a finite number: --fail-above 0.2")
 
 
 def where_clustered(cluster: str) -> str | None:

@@ -16,6 +16,7 @@ from pyflare_cli.drift.side_options import (
     PeriodOptions,
     Sides,
     UnweightedOption,
+    check_fail_above,
     open_side,
     stored_row,
     where_clustered,
@@ -108,11 +109,12 @@ def univariate(
             "what is the reference?",
             hint="--ref FILE, or part of the same source: --since 24h --ref-window 7d",
         )
+    check_fail_above(fail_above)
     config = UnivariateConfig(threshold=threshold, alpha=alpha, random_seed=seed)
     if test:
         config = replace(config, tests=tuple(dict.fromkeys(test)))
     with ExitStack() as stack:
-        reference = stack.enter_context(open_side(run, ref or cur, source))
+        reference = stack.enter_context(open_side(run, cur if ref is None else ref, source))
         current = stack.enter_context(open_side(run, cur, source))
         answer = examine_columns(
             reference,

@@ -41,6 +41,14 @@ _INFER_ROWS = 100_000
 """Rows of a text file that its column types are read from."""
 
 
+_UNREADABLE = (
+    pl.exceptions.ComputeError,
+    pl.exceptions.InvalidOperationError,
+    pl.exceptions.SchemaError,
+)
+"""What Polars raises for files that it cannot read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
     """What an address means."""
@@ -128,7 +136,11 @@ def readable(location: Location, paths: Sequence[str]) -> Iterator[None]:
             f"cannot open {error.filename or location.url}: permission denied",
             hint=f"see who may read it: ls -l {location.url}",
         ) from error
-    except (pl.exceptions.ComputeError, pl.exceptions.SchemaError, OSError) as error:
+    except pl.exceptions.NoDataError as error:
+        raise InvalidDataError(
+            f"cannot read {location.url}: it is empty", hint="give a file with a header and rows"
+        ) from error
+    except (*_UNREADABLE, OSError) as error:
         if location.remote:
             _raise_remote(location, error)
         found = _damaged(location.format, paths)
@@ -136,9 +148,30 @@ def readable(location: Location, paths: Sequence[str]) -> Iterator[None]:
             raise  # every file reads well: the fault is not in the data
         culprit, reason = found or (location.url, _first_line(error))
         raise InvalidDataError(
-            f"cannot read {culprit}: {reason}",
-            hint=f"move it out of the way and ask again: mv '{culprit}' '{culprit}.damaged'",
+            f"cannot read {culprit}: {reason}", hint=_mending_hint(location, culprit)
         ) from error
+
+
+def _mending_hint(location: Location, culprit: str) -> str:
+    """Return what to do about a file that cannot be read."""
+    if _is_reference(culprit):
+        return "it is a saved reference: give it to --ref of the command that saved it"
+    if location.format == "csv":
+        return "CSV is read as UTF-8 with commas (.tsv: tabs) and one header line: convert it"
+    if location.format == "jsonl":
+        return "JSON lines are one object a line, in UTF-8"
+    if location.folder is None:
+        return f"Parquet is expected (CSV and JSON lines by their endings): file '{culprit}'"
+    return f"move it out of the way and ask again: mv '{culprit}' '{culprit}.damaged'"
+
+
+def _is_reference(path: str) -> bool:
+    """Return whether a file is a saved reference of drift, by its first bytes."""
+    try:
+        with Path(path).open("rb") as file:
+            return b"pyflare.drift." in file.read(4096)
+    except OSError:
+        return False
 
 
 def _first_line(error: BaseException) -> str:
@@ -284,7 +317,9 @@ def _converted(name: str, dtype: pl.DataType, wanted: pl.DataType | None = None)
 def _natural(dtype: pl.DataType) -> pl.DataType | None:  # noqa: PLR0911  # one return a type
     """Return the door's type for a Polars type; None where it stays as it is."""
     if dtype.is_integer():
-        return pl.Int64()
+        # What int64 cannot hold would be null.
+        wide = isinstance(dtype, (pl.UInt64, pl.Int128))
+        return pl.Float64() if wide else pl.Int64()
     if dtype.is_float() or dtype.is_decimal():
         return pl.Float64()
     if isinstance(dtype, (pl.Datetime, pl.Date)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from pyflare_analysis.drift.report.report import drift_report
 from pyflare_analysis.drift.report.windows import Windows
 from pyflare_analysis.drift.univariate.answer import examine_columns
 from pyflare_analysis.drift.univariate.columns import UnivariateConfig
-from pyflare_proto.errors import SchemaError
+from pyflare_proto.errors import InvalidDataError, SchemaError
 from pyflare_storage.expressions import Timestamp, col
 from tests.analysis.drift.report_tables import events, opened
 
@@ -260,6 +261,19 @@ def test_a_reference_saved_without_design_effects_is_read(tmp_path: Path) -> Non
 
     assert answer.reference_effects == answer.effects
     assert answer.effects["size"] == pytest.approx(2, rel=0.2)
+
+
+@pytest.mark.parametrize("effect", [-1.0, 0.5, math.inf, math.nan])
+def test_a_saved_design_effect_that_is_none_is_damage(tmp_path: Path, effect: float) -> None:
+    """Whatever wrote it, it would make numbers that mean nothing."""
+    profile, _ = fit_reference(as_rows(_told(1, 2)), ["size"])
+    profile.save(tmp_path / "p.json")
+    document = json.loads((tmp_path / "p.json").read_text())
+    document["columns"][0]["design_effect"] = effect
+    (tmp_path / "p.json").write_text(json.dumps(document))
+
+    with pytest.raises(InvalidDataError, match="damaged"):
+        Profile.load(tmp_path / "p.json")
 
 
 def test_a_report_counts_the_rows_of_a_user_window_by_window(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import polars as pl
 from pyflare_analysis.calls import CALL
 from pyflare_proto.errors import SchemaError, nearest
 from pyflare_storage.base_source import is_span_table
-from pyflare_storage.expressions import ATTRIBUTE_COLUMNS, Attribute, Expr
+from pyflare_storage.expressions import ATTRIBUTE_COLUMNS, Attribute, Expr, col
 from pyflare_storage.polars_expressions import PolarsCompiler
 
 if TYPE_CHECKING:
@@ -203,17 +203,19 @@ def _doubtful(source: Rows, texts: Sequence[Feature], whole: Sequence[Feature]) 
     return result
 
 
-def check_feature(feature: Feature, types: Mapping[str, str], where: str) -> None:
-    """Check that a source has the column of a feature, of the right type.
+def check_feature(feature: Feature, source: Rows) -> None:
+    """Check that a source has the column of a feature, of the right type or without any value.
+
+    A file that holds no value of a column cannot tell its type.
 
     Args:
         feature: what to read.
-        types: logical type of each column, by name.
-        where: address of the source, for the message.
+        source: where.
 
     Raises:
         SchemaError: it has not.
     """
+    types, where = source.columns(), source.url
     if feature.column not in types:
         near = nearest(feature.column, types)
         raise SchemaError(
@@ -223,10 +225,15 @@ def check_feature(feature: Feature, types: Mapping[str, str], where: str) -> Non
     type_ = types[feature.column]
     if feature.reading == "as_is":
         numeric = type_ in {"int64", "float64"}
-        if (feature.kind == "numeric") != numeric and type_ != "null":
+        if (feature.kind == "numeric") != numeric and _has_values(source, feature.column):
             held = "numbers" if feature.kind == "numeric" else "categories"
             raise SchemaError(
                 f"column {feature.column!r} of {where} is of type {type_}, "
                 f"and the reference holds {held}",
                 hint="compare columns of one type, or leave this one out with --column",
             )
+
+
+def _has_values(source: Rows, column: str) -> bool:
+    found = source.scan([column], col(column).is_not_null(), limit=1)
+    return source.columns()[column] != "null" and any(frame.height for frame in found)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from pyflare_analysis.drift.profiles.rows import Batch, Rows, read_features
+from pyflare_analysis.drift.profiles.rows import Batch, Rows, as_rows, read_features
 from pyflare_analysis.drift.profiles.sketch import CategorySketch
 from pyflare_analysis.drift.univariate.summary import passes
 
@@ -279,7 +279,7 @@ def count_rows(
 
     Args:
         profile: the cells.
-        rows: a source or a frame.
+        rows: a source or whatever `as_rows` takes.
         where: the rows that count; all when None.
         by: windows (`TimeBucket`, `Day`) and segments; see `pyflare_storage.aggregates`.
         weighted: count rows 1/sampling_probability times; as the profile does when None.
@@ -288,6 +288,7 @@ def count_rows(
         SchemaError: a column of the profile that is not there or of another type.
         ExpressionError: an unknown column in `where` or `by`.
     """
+    rows = as_rows(rows)
     names = list(profile.columns)
     parts = []
     # With keys it is one pass, in which the groups are numbered.

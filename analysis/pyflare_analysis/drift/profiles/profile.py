@@ -24,7 +24,7 @@ import numpy as np
 from pyflare_analysis.drift.profiles.bins import bin_counts, quantile_edges
 from pyflare_analysis.drift.profiles.columns import Feature, suitable_features
 from pyflare_analysis.drift.profiles.counts import count_rows
-from pyflare_analysis.drift.profiles.rows import Rows
+from pyflare_analysis.drift.profiles.rows import Rows, as_rows
 from pyflare_analysis.drift.profiles.sketch import Points, certain_count, merge_points, thin
 from pyflare_analysis.drift.univariate.summary import Categories, Numbers, Summary, summarize_rows
 from pyflare_proto.errors import UsageError
@@ -155,7 +155,7 @@ def fit_profile(
     counts are exact in any case.
 
     Args:
-        rows: the reference, a source or a frame.
+        rows: the reference, a source or whatever `as_rows` takes.
         features: what to watch; every suitable one when None.
         where: the rows that count; all when None.
         weighted: count rows 1/sampling_probability times, where there is that column.
@@ -171,6 +171,7 @@ def fit_profile(
             f"{num_bins} bins of {min_samples_per_bin} values at least",
             hint="two or more bins, of one value or more",
         )
+    rows = as_rows(rows)
     chosen = list(suitable_features(rows)[0] if features is None else features)
     summary = summarize_rows(rows, chosen, where=where, weighted=weighted)
     profile = profile_of(
@@ -304,7 +305,7 @@ def merge_profiles(profiles: Sequence[Profile]) -> Profile:
     Categories add up (those that a shard did not keep count as the rest, less than 0.1 % of
     the shard each). Numeric bins are made anew from the points of the shards: every bin's
     share is within 1/1024 of the exact one, and exact where each shard has at most 1,024
-    different values.
+    different values. One profile stays as it is.
 
     Raises:
         UsageError: no profiles, or of different columns, bins or weights.
@@ -312,6 +313,8 @@ def merge_profiles(profiles: Sequence[Profile]) -> Profile:
     if not profiles:
         raise UsageError("no profiles to merge", hint="give one or more")
     first = profiles[0]
+    if len(profiles) == 1:
+        return first
     shape = [(c.feature, first.num_bins, first.min_samples_per_bin) for c in first.columns.values()]
     for other in profiles[1:]:
         same = [

@@ -211,6 +211,8 @@ def read_document(
 
 def _profile(document: dict[str, Any]) -> Profile:
     columns = [_column(entry) for entry in document["columns"]]
+    if not isinstance(document["weighted"], bool):
+        raise TypeError(f"weighted is {document['weighted']!r}")
     return Profile(
         columns={column.feature.name: column for column in columns},
         rows=int(document["rows"]),
@@ -236,6 +238,8 @@ def _column(entry: dict[str, Any]) -> ColumnProfile:
     feature = column_feature(entry)
     counts = read_numbers(entry["counts"])
     effect = float(entry.get("design_effect", 1.0))
+    if not 1 <= effect < math.inf:
+        raise ValueError(f"a design effect of {effect}")
     empty = np.empty(0)
     if feature.kind == "numeric":
         edges = read_numbers(entry["edges"])

@@ -145,7 +145,7 @@ def read_features(
     """
     types = source.columns()
     for feature in features:
-        check_feature(feature, types, source.url)
+        check_feature(feature, source)
     compiler = PolarsCompiler(types)
     keys = [compiler.key(key).alias(key_name(key)) for key in resolve_keys(by, types)]
     weight = compiler.weight() if weighted and "sampling_probability" in types else None
@@ -184,7 +184,7 @@ def _counted(batch: pa.RecordBatch, features: Sequence[Feature], types: Mapping[
     for feature in features:
         column = batch.column(feature.column)
         coded = hasattr(column, "dictionary")
-        if coded and feature.reading == "as_is":
+        if coded and feature.reading == "as_is" and feature.kind == "categorical":
             counted[feature.name] = _counted_text(column)
         else:
             others[feature.column] = column.dictionary_decode() if coded else column
@@ -292,6 +292,8 @@ def _polars(data: Any) -> pl.DataFrame | pl.Series:  # noqa: ANN401 - see as_fra
         return pl.Series("value", data)
     if isinstance(data, Mapping):
         return pl.DataFrame(dict(data), strict=False)
+    if type(data).__module__.startswith("pandas") and hasattr(data, "columns"):
+        return pl.from_pandas(data)
     if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
         return pl.from_arrow(data)
     return pl.Series("value", list(data), strict=False)

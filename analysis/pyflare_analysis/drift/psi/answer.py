@@ -230,16 +230,16 @@ def compare_columns(
     left_out = list(passed)
     if names:
         chosen = {name: _named(reference, name) for name in dict.fromkeys(names)}
-        profile = replace(reference, columns=chosen)
+        profile = replace(reference, columns=_as_current(chosen, current))
     else:
-        features = [column.feature for column in reference.columns.values()]
-        kept = [feature for feature in features if _fits(feature, current, left_out)]
-        if features and not kept:
+        known = _as_current(reference.columns, current)
+        kept = {n: c for n, c in known.items() if _fits(c.feature, current, left_out)}
+        if known and not kept:
             raise SchemaError(
-                f"{current.url} has none of the reference's columns",
-                hint=f"columns of the reference: {', '.join(reference.columns)}",
+                f"{current.url} has none of the reference's columns, or not their types",
+                hint="; ".join(item.reason for item in left_out[len(passed) :][:3]),
             )
-        profile = replace(reference, columns={f.name: reference.columns[f.name] for f in kept})
+        profile = replace(reference, columns=kept)
     counts = count_rows(profile, current, where=where)
     if not counts.rows[0]:
         raise NotEnoughDataError(
@@ -250,16 +250,16 @@ def compare_columns(
     if not names:
         profile = _without_empty(profile, counts, left_out)
     effects = on_shares(overall_effects(profile, current, where, cluster))
-    known = reference_effects(profile, cluster, effects)
+    before = reference_effects(profile, cluster, effects)
     measured = [
-        _measured(profile, counts, config, name, (known.get(name, 1.0), effects.get(name, 1.0)))
+        _measured(profile, counts, config, name, (before.get(name, 1.0), effects.get(name, 1.0)))
         for name in profile.columns
     ]
     columns = judged_columns(measured, config, family="group")
     columns.sort(key=_order)
     return PSIAnswer(
         tuple(columns), tuple(left_out), profile, counts, current.url, config, cluster, effects,
-        known,
+        before,
     )  # fmt: skip
 
 
@@ -287,10 +287,29 @@ def _named(reference: Profile, name: str) -> ColumnProfile:
     return reference.columns[name]
 
 
+def _as_current(columns: Mapping[str, ColumnProfile], current: Rows) -> dict[str, ColumnProfile]:
+    """Return columns of a reference, those without any value of the kind of the current ones."""
+    types = current.columns()
+    found = dict(columns)
+    for name, column in columns.items():
+        feature = column.feature
+        if column.present or feature.reading != "as_is" or feature.column not in types:
+            continue
+        numeric = types[feature.column] in {"int64", "float64"}
+        if numeric != (feature.kind == "numeric"):
+            found[name] = replace(
+                column,
+                feature=replace(feature, kind="numeric" if numeric else "categorical"),
+                counts=np.array([0.0, column.counts[-1]]),
+                distinct=0,
+            )
+    return found
+
+
 def _fits(feature: Feature, current: Rows, left_out: list[Passed]) -> bool:
     """Return whether the current rows have a feature; else say why not."""
     try:
-        check_feature(feature, current.columns(), current.url)
+        check_feature(feature, current)
     except UsageError as error:
         left_out.append(Passed(feature.name, error.message))
         return False

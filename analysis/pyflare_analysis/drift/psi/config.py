@@ -36,7 +36,7 @@ class PSIConfig:
     alpha: float = 0.05
     """False discovery rate at which a change is significant, in (0, 1)."""
     random_seed: int = 42
-    """Seed of the simulated law."""
+    """Seed of the simulated law, 0 or more."""
 
     def __post_init__(self) -> None:
         for name, fits in {
@@ -45,10 +45,11 @@ class PSIConfig:
             "min_samples_per_bin": self.min_samples_per_bin >= 1,
             "epsilon": 0 < self.epsilon < 1,
             "alpha": 0 < self.alpha < 1,
+            "random_seed": self.random_seed >= 0,
         }.items():
             if not fits:
                 raise UsageError(
                     f"{name} is {getattr(self, name)}",
                     hint="threshold from 0, num_bins from 2, min_samples_per_bin from 1, "
-                    "epsilon and alpha within (0, 1)",
+                    "epsilon and alpha within (0, 1), random_seed from 0",
                 )

@@ -181,6 +181,8 @@ def _words(label: Mapping[str, object]) -> str:
     low, high = label["low"], label["high"]
     if kind == "value":
         return _number(low)
+    if low is None and high is None:
+        return "any value"
     above = "above" if label.get("low_open") else "from"
     if low is None:
         return f"below {_number(high)}"
@@ -189,7 +191,7 @@ def _words(label: Mapping[str, object]) -> str:
 
 def _number(value: object) -> str:
     number = float(str(value))
-    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
+    return f"{number:,.0f}" if 1000 <= abs(number) < 1e15 else f"{number:.4g}"
 
 
 def _percent(share: float) -> str:

@@ -186,14 +186,31 @@ def _features(
 ) -> tuple[list[Feature], list[Passed]]:
     if names:
         types = reference.columns()
-        return [feature_named(name, types) for name in dict.fromkeys(names)], []
+        named = [feature_named(name, types) for name in dict.fromkeys(names)]
+        return [_of_both(feature, reference, current) for feature in named], []
     features, passed = suitable_features(reference)
     kept: list[Feature] = []
     for feature in features:
         try:
-            check_feature(feature, current.columns(), current.url)
+            kept.append(_of_both(feature, reference, current))
         except SchemaError as error:
             passed.append(Passed(feature.name, error.message))
-        else:
-            kept.append(feature)
     return kept, passed
+
+
+def _of_both(feature: Feature, reference: Rows, current: Rows) -> Feature:
+    """Return a feature of the reference, of the kind of the side that has values.
+
+    Raises:
+        SchemaError: the current rows do not have it, or both have values of different kinds.
+    """
+    try:
+        check_feature(feature, current)
+    except SchemaError as error:
+        try:
+            other = feature_named(feature.name, current.columns())
+            check_feature(other, reference)
+        except SchemaError:
+            raise error from None
+        return other
+    return feature
