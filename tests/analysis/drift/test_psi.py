@@ -121,6 +121,16 @@ def test_missing_values_are_a_bin_of_their_own() -> None:
     assert worst["reference_count"] == np.isnan(reference).sum()
 
 
+@pytest.mark.parametrize("value", [-math.inf, math.inf])
+def test_a_reference_of_one_infinity_has_a_bin_for_it(value: float) -> None:
+    """Whatever else comes is another value, on either side."""
+    finite = np.arange(300.0) % 17
+
+    for current in (finite, np.full(300, -value)):
+        assert _column(np.full(300, value), current)["verdict"] == "drift"
+    assert _column(np.full(300, value), np.full(300, value))["psi_smoothed"] == 0.0
+
+
 def test_infinities_count_in_the_outer_bins() -> None:
     """One infinite value changes one bin by one row."""
     rng = np.random.default_rng(2)

@@ -67,7 +67,8 @@ def _joined(points: Points, edges: Floats, alone: Floats, least: int) -> Floats:
     A bin of one value takes nothing in: between two of these a small bin stays.
     """
     counts = bin_counts(points, edges)
-    single = np.concatenate([[False], np.isin(edges, alone)])
+    # Below every float there is -inf alone.
+    single = np.concatenate([[bool(np.isneginf(alone).any())], np.isin(edges, alone)])
     kept: list[float] = []
     carried, carried_single = counts[0], bool(single[0])
     for edge, count, is_single in zip(

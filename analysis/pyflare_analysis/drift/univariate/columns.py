@@ -19,9 +19,20 @@ from pyflare_analysis.drift.profiles.bins import (
     stand_alone,
 )
 from pyflare_analysis.drift.profiles.columns import Feature
-from pyflare_analysis.drift.profiles.sketch import certain_count, thin
+from pyflare_analysis.drift.profiles.sketch import (
+    Points,
+    certain_count,
+    merge_points,
+    points_of,
+    thin,
+)
 from pyflare_analysis.drift.univariate.count_distances import chi_square, jensen_shannon
-from pyflare_analysis.drift.univariate.distances import Sample, kolmogorov_smirnov, wasserstein
+from pyflare_analysis.drift.univariate.distances import (
+    Sample,
+    kolmogorov_smirnov,
+    split_infinite,
+    wasserstein,
+)
 from pyflare_analysis.drift.univariate.measured import Measured
 from pyflare_analysis.drift.univariate.summary import Categories, Numbers, Summary
 from pyflare_analysis.statistics import benjamini_hochberg
@@ -48,6 +59,8 @@ TESTS: dict[str, tuple[TestName, ...]] = {
 _REFERENCE_POINTS = 8192
 _REFERENCE_CATEGORIES = 1000
 _LEAST_SHARE = 0.001
+_LARGE = 2.0**960
+"""Beyond, a difference to the smallest float may overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +80,9 @@ class UnivariateConfig:
     num_bins: int = 10
     """Quantile bins of a numeric column for Jensen-Shannon, 2 or more."""
     min_samples_per_bin: int = 5
-    """Values of the reference in a bin at least."""
+    """Values of the reference in a bin at least, 1 or more."""
     random_seed: int = 42
-    """Seed of permutations and bootstraps."""
+    """Seed of permutations and bootstraps, 0 or more."""
     bootstraps: int = 200
     """Draws of the interval of Wasserstein's distance; 0: no interval."""
 
@@ -81,11 +94,20 @@ class UnivariateConfig:
                 f"unknown test {unknown[0]!r}" if unknown else "no tests",
                 hint=f"tests: {', '.join(sorted(known))}",
             )
-        if self.threshold < 0 or not 0 < self.alpha < 1:
-            raise UsageError(
-                f"threshold {self.threshold}, alpha {self.alpha}",
-                hint="threshold from 0, alpha within (0, 1)",
-            )
+        for name, fits in {
+            "threshold": self.threshold >= 0,
+            "alpha": 0 < self.alpha < 1,
+            "num_bins": self.num_bins >= 2,
+            "min_samples_per_bin": self.min_samples_per_bin >= 1,
+            "random_seed": self.random_seed >= 0,
+            "bootstraps": self.bootstraps >= 0,
+        }.items():
+            if not fits:
+                raise UsageError(
+                    f"{name} is {getattr(self, name)}",
+                    hint="threshold, random_seed and bootstraps from 0, alpha within (0, 1), "
+                    "num_bins from 2, min_samples_per_bin from 1",
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +132,10 @@ class UnivariateColumn:
     """How many current rows are worth one independent row, 1 or more."""
     reference_design_effect: float
     """Likewise rows of the reference."""
+    reference_infinite_count: float = 0.0
+    """How many of `reference_count` are infinite: Wasserstein leaves these out."""
+    current_infinite_count: float = 0.0
+    """How many of `current_count` are."""
 
     def document(self) -> dict[str, object]:
         """Return the test as it stands in JSON."""
@@ -132,19 +158,24 @@ class UnivariateColumn:
             "current_count": self.current_count,
             "design_effect": self.design_effect,
             "reference_design_effect": self.reference_design_effect,
+            "reference_infinite_count": self.reference_infinite_count,
+            "current_infinite_count": self.current_infinite_count,
         }
 
 
 def compact_summary(summary: Summary) -> Summary:
     """Return a summary that is small enough to save: at most 16,384 points and 1,000 categories.
 
-    A cumulative share is then too small by at most 2^-13, which the tests allow for.
+    Infinite values stay what they are, and finite ones finite. A cumulative share is then too
+    small by at most 2^-13, which the tests allow for.
     """
     found: dict[str, Numbers | Categories] = {}
     for name, feature in summary.features.items():
         if isinstance(feature, Numbers):
-            points = thin(feature.points, _REFERENCE_POINTS)
-            moved = 0.0 if points is feature.points else 1 / _REFERENCE_POINTS
+            finite, infinite = split_infinite(feature.points)
+            points = thin(finite, _REFERENCE_POINTS)
+            moved = 0.0 if points is finite else 1 / _REFERENCE_POINTS
+            points = merge_points([points, infinite]) if len(infinite.values) else points
             found[name] = replace(feature, points=points, rank_error=feature.rank_error + moved)
         else:
             ordered = sorted(feature.counts.items(), key=lambda item: (-item[1], item[0]))
@@ -209,16 +240,15 @@ def _measure(
         side.effective / side.weight / effect if side.weight else 0.0
         for side, effect in zip(summaries, effects, strict=True)
     ]
-    effective = [count * scale for count, scale in zip(counts, scales, strict=True)]
-    least = 2 * config.min_samples_per_bin
-    reason = None
-    for size, name in zip(effective, ("the reference has", "current:"), strict=True):
-        if size < least and reason is None:
-            reason = f"{name} {size:.0f} values, fewer than {least}"
+    infinite = [_infinite(side) for side in sides]
+    left_out = infinite if test == "wasserstein" else [0.0, 0.0]
+    reason = _too_few(counts, left_out, scales, 2 * config.min_samples_per_bin)
     measured = None
     if reason is None:
         if isinstance(sides[0], Numbers) and isinstance(sides[1], Numbers):
             measured = _numeric(test, sides[0], sides[1], (scales[0], scales[1]), config)
+            if math.isinf(measured.statistic):
+                measured, reason = None, "the distance is too large for a 64-bit float"
         elif isinstance(sides[0], Categories) and isinstance(sides[1], Categories):
             x, y = _categories(sides[0], sides[1], (scales[0], scales[1]))
             if len(x) == 2 and not x[1] + y[1]:
@@ -227,8 +257,35 @@ def _measure(
                 measured = _counts(test, x, y, config)
     return UnivariateColumn(
         feature.name, feature.kind, test, measured, math.nan, Verdict.INSUFFICIENT, reason,
-        counts[0], counts[1], effects[1], effects[0],
+        counts[0], counts[1], effects[1], effects[0], infinite[0], infinite[1],
     )  # fmt: skip
+
+
+def _too_few(
+    counts: Sequence[float], left_out: Sequence[float], scales: Sequence[float], least: int
+) -> str | None:
+    """Return why a side has too few values for a test; None where both have enough.
+
+    Args:
+        counts: weighted values of both sides.
+        left_out: how many of them are infinite and do not take part.
+        scales: effective values for each weighted one.
+        least: effective values at least.
+    """
+    for name, start, count, infinite, scale in zip(
+        ("reference", "current"), ("the reference has", "current:"), counts, left_out, scales,
+        strict=True,
+    ):  # fmt: skip
+        if 0 < count == infinite:
+            return f"the {name} values are all infinite"
+        size = (count - infinite) * scale
+        if size < least:
+            return f"{start} {size:.0f} {'finite ' if infinite else ''}values, fewer than {least}"
+    return None
+
+
+def _infinite(side: Numbers | Categories) -> float:
+    return split_infinite(side.points)[1].total if isinstance(side, Numbers) else 0.0
 
 
 def _present(side: Numbers | Categories) -> float:
@@ -246,9 +303,10 @@ def _numeric(
 ) -> Measured:
     alpha, seed = config.alpha, config.random_seed
     if test == "js":
-        edges = quantile_edges(reference.points, config.num_bins, config.min_samples_per_bin)
-        x = np.append(bin_counts(reference.points, edges), reference.missing)
-        y = np.append(bin_counts(current.points, edges), current.missing)
+        before, now = _for_bins(reference.points, current.points)
+        edges = quantile_edges(before, config.num_bins, config.min_samples_per_bin)
+        x = np.append(bin_counts(before, edges), reference.missing)
+        y = np.append(bin_counts(now, edges), current.missing)
         alone = stand_alone(edges, x[:-1])
         return jensen_shannon(
             x * scales[0], y * scales[1], alpha=alpha, seed=seed, quantile_bins=not alone,
@@ -261,6 +319,24 @@ def _numeric(
     if test == "ks":
         return kolmogorov_smirnov(samples[0], samples[1], alpha=alpha, seed=seed)
     return wasserstein(samples[0], samples[1], alpha=alpha, seed=seed, bootstraps=config.bootstraps)
+
+
+def _for_bins(*sides: Points) -> list[Points]:
+    """Return the points of both sides, in the same order, such that any value can have a bin.
+
+    The bin of a value lies between its neighbours among the floats. Minus infinity has none
+    before it, so it becomes the smallest float; values that would be near that are divided by
+    2^64. The edges serve for nothing but counting.
+    """
+    finite = np.concatenate([split_infinite(side)[0].values for side in sides])
+    large = bool((np.abs(finite) > _LARGE).any())
+    if not large and not any(np.isneginf(side.values).any() for side in sides):
+        return list(sides)
+    moved = []
+    for values, weights in sides:
+        scaled = np.ldexp(values, -64) if large else values
+        moved.append(points_of(np.maximum(scaled, -np.finfo(np.float64).max), weights))
+    return moved
 
 
 def _categories(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Sample", "kolmogorov_smirnov", "wasserstein"]
+__all__ = ["Sample", "kolmogorov_smirnov", "split_infinite", "wasserstein"]
 
 _PERMUTATIONS = 999
 _GRID = 256
@@ -32,6 +32,8 @@ _FIRST = 99
 _ENOUGH = 10
 _EXACT_ROWS = 10_000
 _LARGEST_URN = 500_000_000
+_TOP = 480
+"""Binary exponent of the largest scaled value: squares of 2^60 of these have a finite sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,17 @@ class Sample:
         return math.isclose(self.effective, self.points.total)
 
 
+def split_infinite(points: Points) -> tuple[Points, Points]:
+    """Return the points with finite values, `points` itself where all are, and the others."""
+    there = np.isfinite(points.values)
+    if there.all():
+        return points, Points(np.empty(0), np.empty(0))
+    return (
+        Points(points.values[there], points.weights[there]),
+        Points(points.values[~there], points.weights[~there]),
+    )
+
+
 def kolmogorov_smirnov(
     reference: Sample, current: Sample, *, alpha: float = 0.05, seed: int = 42
 ) -> Measured:
@@ -59,7 +72,8 @@ def kolmogorov_smirnov(
     The p-value is exact up to 10,000 independent values a side without ties and asymptotic
     beyond, as in SciPy; with ties it is that of a permutation of the values, among equal D by the
     mean distance of the functions: the classical one would be too large. Where the points
-    are approximate, D counts for the p-value less what may be their error. The interval is
+    are approximate, D counts for the p-value less what may be their error. Infinite values
+    are the smallest and the largest. The interval is
     D plus and minus the bounds of Dvoretzky, Kiefer and Wolfowitz 1956 with the constant of
     Massart 1990 (Ann. Probab. 18:1269-1283) at alpha/2 a side.
     """
@@ -78,7 +92,9 @@ def kolmogorov_smirnov(
     few = largest <= _EXACT_ROWS and grid.is_whole and error == 0
     if few and grid.is_tied:
         method = "permutation"
-        p = _permuted(grid, (n, m), seed, _ks_size)[0]
+        # D rests on the order alone, and ranks are finite.
+        ranks = replace(grid, values=np.arange(len(grid.values), dtype=np.float64))
+        p = _permuted(ranks, (n, m), seed, _ks_size)[0]
     elif few and reference.is_independent and current.is_independent:
         method = "exact"
         first = _spread_out(grid.values, grid.reference)
@@ -191,8 +207,7 @@ def _grouped(grid: _Grid, sizes: tuple[float, float]) -> tuple[Floats, Floats, F
         kept = np.searchsorted(grid.values, thin(Points(grid.values, pooled), _GRID).values)
         ends = np.union1d(kept, np.concatenate([starts[:_TAIL], starts[-_TAIL:]]))
         starts = np.concatenate([[0], ends[:-1] + 1])
-    finite = np.where(np.isfinite(grid.values), grid.values, 0.0)
-    centers = np.add.reduceat(pooled * finite, starts) / np.add.reduceat(pooled, starts)
+    centers = np.add.reduceat(pooled * grid.values, starts) / np.add.reduceat(pooled, starts)
     return np.add.reduceat(x, starts), np.add.reduceat(y, starts), np.diff(centers)
 
 
@@ -224,33 +239,65 @@ def wasserstein(
     The effect size is W1 over the standard deviation of the reference (NaN where that is 0
     and W1 is not). The p-value is that of a permutation. The interval is a bootstrap of both
     samples, less the mean excess that drawing adds (basic bootstrap, Davison and
-    Hinkley 1997, section 5.2), NaN where there are no draws. Infinite values do not count.
+    Hinkley 1997, section 5.2), NaN where there are no draws. Infinite values do not count;
+    each side needs a finite one. The magnitude of the values changes the statistic alone,
+    which is infinite where it is too large for a float.
 
     Source: Vallender 1974, Theory Probab. Appl. 18:784-786.
     """
+    reference, current = _finite(reference), _finite(current)
     n, m = reference.effective, current.effective
-    grid = _grid(_finite(reference.points), _finite(current.points))
-    gaps = np.diff(grid.values)
-    w = float(_w_size(grid.difference, gaps))
-    spread = _deviation(reference.points)
+    grid = _grid(reference.points, current.points)
+    unit = _unit(grid.values)
+    grid = replace(grid, values=np.ldexp(grid.values, -unit))
+    w = float(_w_size(grid.difference, np.diff(grid.values)))
     p, critical = _permuted(grid, (n, m), seed, _w_size, alpha)
     low, high = math.nan, math.nan
     if bootstraps:
         drawn = _bootstrap(grid, (n, m), bootstraps, seed)
         upper, lower = np.quantile(drawn, [1 - alpha / 2, alpha / 2])
         low, high = max(2 * w - float(upper), 0.0), max(2 * w - float(lower), w)
+    # The reference may be of another magnitude than both together, so it has its own unit.
+    own = _unit(reference.points.values)
+    spread = _deviation(np.ldexp(reference.points.values, -own), reference.points.weights)
     scale = 1.0 / spread if spread > 0 else (0.0 if w == 0 else math.nan)
-    return Measured(w, w * scale, low * scale, high * scale, p, "permutation", critical * scale)
+    effect, low, high, critical = (
+        _ldexp(value * scale, unit - own) for value in (w, low, high, critical)
+    )
+    return Measured(_ldexp(w, unit), effect, low, high, p, "permutation", critical)
 
 
-def _finite(points: Points) -> Points:
-    there = np.isfinite(points.values)
-    return points if there.all() else Points(points.values[there], points.weights[there])
+def _finite(sample: Sample) -> Sample:
+    """Return the finite values, each worth as many effective ones as before."""
+    finite = split_infinite(sample.points)[0]
+    if finite is sample.points:
+        return sample
+    return replace(
+        sample, points=finite, effective=sample.effective * finite.total / sample.points.total
+    )
 
 
-def _deviation(points: Points) -> float:
-    """Return the standard deviation of the finite values (divided by n, as NumPy does)."""
-    values, weights = _finite(points)
+def _unit(values: Floats) -> int:
+    """Return k such that the values over 2^k neither overflow nor vanish when squared.
+
+    A power of two changes no digit: all that is computed from scaled values is exactly what
+    values of an ordinary magnitude give.
+    """
+    return math.frexp(float(np.abs(values).max()))[1] - _TOP
+
+
+def _ldexp(value: float, exponent: int) -> float:
+    """Return value * 2^exponent, infinite where it is too large for a float."""
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def _deviation(values: Floats, weights: Floats) -> float:
+    """Return the standard deviation (divided by n, as NumPy does), 0 of a single value."""
+    if len(values) == 1:  # whose mean may differ from it by rounding
+        return 0.0
     mean = float(np.average(values, weights=weights))
     return math.sqrt(float(np.average((values - mean) ** 2, weights=weights)))
 

@@ -15,6 +15,8 @@ from pyflare_analysis.drift.profiles.sketch import (
     CategorySketch,
     NumberSketch,
     Points,
+    merge_points,
+    points_of,
 )
 
 if TYPE_CHECKING:
@@ -101,10 +103,11 @@ class Summary:
 
 
 class _NumberFit:
-    """Gathers a numeric feature."""
+    """Gathers a numeric feature, the infinite values apart: no finite one is moved to them."""
 
     def __init__(self) -> None:
         self._sketch = NumberSketch()
+        self._infinite: list[Points] = []
         self._missing = 0.0
 
     def add(self, batch: Batch, name: str) -> None:
@@ -116,10 +119,16 @@ class _NumberFit:
             self._missing += float(gone)
             numbers = numbers[there]
             weights = None if weights is None else weights[there]
+        infinite = np.isinf(numbers)
+        if infinite.any():
+            apart = points_of(numbers[infinite], None if weights is None else weights[infinite])
+            self._infinite = [merge_points([*self._infinite, apart])]
+            numbers = numbers[~infinite]
+            weights = None if weights is None else weights[~infinite]
         self._sketch.add(numbers, weights)
 
     def finish(self) -> Numbers:
-        points = self._sketch.points()
+        points = merge_points([self._sketch.points(), *self._infinite])
         error = 0.0 if self._sketch.exact else SKETCH_RANK_ERROR
         return Numbers(points, self._missing, error)
 
