@@ -10,7 +10,7 @@ from pyflare_cli.command import Run, command
 from pyflare_cli.drift.group import app
 from pyflare_cli.drift.recording import StoreOptions
 from pyflare_cli.drift.side_options import PeriodOptions
-from pyflare_cli.drift.vector_options import EmbedderOptions, SideOptions, answer_drift
+from pyflare_cli.drift.vector_options import EmbedderOptions, Gate, SideOptions, answer_drift
 from pyflare_cli.options import FilterOptions, SourceOptions
 
 
@@ -20,6 +20,7 @@ from pyflare_cli.options import FilterOptions, SourceOptions
     examples="""
     pyflare drift centroid --ref last-week.parquet --cur today.parquet
     pyflare drift centroid --ref last-week.parquet --cur today.parquet --fail-on drift
+    pyflare drift centroid --ref last-week.parquet --cur today.parquet --fail-above 0.1
     """,
 )
 def centroid(
@@ -40,6 +41,13 @@ def centroid(
     ] = 0,
     fail_on: Annotated[
         str | None, typer.Option(metavar="drift", help="Exit with 1 when the verdict is drift.")
+    ] = None,
+    fail_above: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Exit 1 when a statistically significant Euclidean distance is above X.",
+        ),
     ] = None,
     periods: PeriodOptions,
     embedding: EmbedderOptions,
@@ -65,7 +73,7 @@ def centroid(
         "centroid",
         config,
         "centroid",
-        fail_on=fail_on,
+        gate=Gate(fail_on, fail_above),
         sides=sides,
         periods=periods,
         embedding=embedding,

@@ -10,7 +10,7 @@ from pyflare_cli.command import Run, command
 from pyflare_cli.drift.group import app
 from pyflare_cli.drift.recording import StoreOptions
 from pyflare_cli.drift.side_options import PeriodOptions
-from pyflare_cli.drift.vector_options import EmbedderOptions, SideOptions, answer_drift
+from pyflare_cli.drift.vector_options import EmbedderOptions, Gate, SideOptions, answer_drift
 from pyflare_cli.options import FilterOptions, SourceOptions
 
 
@@ -21,6 +21,7 @@ from pyflare_cli.options import FilterOptions, SourceOptions
     pyflare drift mmd --ref last-week.parquet --cur today.parquet
     pyflare drift mmd --ref last-week.parquet --cur today.parquet --method auto --fail-on drift
     pyflare drift mmd --since 24h --ref-window 7d --method auto
+    pyflare drift mmd --since 24h --ref-window 7d --fail-above 0.01
     pyflare drift mmd --ref-where "prompt_version = 'v1'" --cur-where "prompt_version = 'v2'" --column output --embedder static
     pyflare drift mmd --ref a.parquet --cur b.parquet --method rff
     """,  # noqa: E501 - one command a line
@@ -67,6 +68,10 @@ def mmd(
     fail_on: Annotated[
         str | None, typer.Option(metavar="drift", help="Exit with 1 when the verdict is drift.")
     ] = None,
+    fail_above: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Exit 1 when a statistically significant MMD² is above X."),
+    ] = None,
     periods: PeriodOptions,
     embedding: EmbedderOptions,
     store: StoreOptions,
@@ -94,7 +99,7 @@ def mmd(
         "mmd",
         config,
         method,
-        fail_on=fail_on,
+        gate=Gate(fail_on, fail_above),
         sides=sides,
         periods=periods,
         embedding=embedding,

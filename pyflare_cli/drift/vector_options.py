@@ -15,6 +15,7 @@ from pyflare_cli.drift.side_options import (
     ClusterOption,
     PeriodOptions,
     Sides,
+    check_fail_above,
     open_side,
     where_clustered,
 )
@@ -24,13 +25,33 @@ from pyflare_cli.text import clip, printable
 from pyflare_proto.errors import GateError, NotEnoughDataError, UsageError
 
 if TYPE_CHECKING:
-    from pyflare_analysis.drift.embeddings.comparison import MMDConfig
+    from pyflare_analysis.drift.embeddings.comparison import Comparison, MMDConfig
     from pyflare_analysis.drift.embeddings.vectors import VectorColumn
     from pyflare_analysis.embedders import Embedder
     from pyflare_storage.expressions import Expr
     from pyflare_storage.source import Source
 
-__all__ = ["EmbedderOptions", "SideOptions", "answer_drift"]
+__all__ = ["EmbedderOptions", "Gate", "SideOptions", "answer_drift"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """When to exit with 1."""
+
+    fail_on: str | None
+    """`drift`, or None."""
+    fail_above: float | None
+    """Size that a significant change must not exceed, or None."""
+
+    def check(self) -> None:
+        """Refuse what means nothing.
+
+        Raises:
+            UsageError: another word than drift, or a size that is NaN or infinite.
+        """
+        if self.fail_on not in (None, "drift"):
+            raise UsageError(f"--fail-on {self.fail_on}", hint="--fail-on drift")
+        check_fail_above(self.fail_above)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +165,7 @@ def _opened(
         )
 
     with (
-        open_side(run, sides.ref or sides.cur, source) as reference,
+        open_side(run, sides.cur if sides.ref is None else sides.ref, source) as reference,
         open_side(run, sides.cur, source) as current,
     ):
         cluster = cluster_column(where_clustered(sides.cluster), current.columns())
@@ -160,7 +181,7 @@ def answer_drift(
     config: MMDConfig,
     method: str,
     *,
-    fail_on: str | None,
+    gate: Gate,
     sides: SideOptions,
     periods: PeriodOptions,
     embedding: EmbedderOptions,
@@ -175,7 +196,7 @@ def answer_drift(
         command: `mmd` or `centroid`.
         config: settings.
         method: what decides.
-        fail_on: value of `--fail-on`.
+        gate: when to exit with 1; the size is MMD², or of `centroid` the Euclidean distance.
         sides: what is compared.
         periods: the part of each side that counts.
         embedding: what makes vectors of text.
@@ -185,13 +206,11 @@ def answer_drift(
 
     Raises:
         NotEnoughDataError: the verdict is insufficient; the answer was written.
-        GateError: it is drift, and `--fail-on drift` was given.
+        GateError: it fails the gate.
     """
-    from pyflare_analysis.drift.detector import Verdict
     from pyflare_analysis.drift.embeddings.answer import embedding_drift
 
-    if fail_on not in (None, "drift"):
-        raise UsageError(f"--fail-on {fail_on}", hint="--fail-on drift")
+    gate.check()
     config.check(method)
     with _opened(
         run, sides=sides, periods=periods, source=source, filters=filters, embedder=embedding.open()
@@ -203,18 +222,37 @@ def answer_drift(
         run.answer(Document(f"pyflare.drift.{command}/1", body, render=lambda t: _lines(body, t)))
         urls = (current.source.url, reference.source.url)
         store.record(run, [answer.record()], command=command, source=urls[0], reference=urls[1])
-    found = answer.comparison
+    _gate(answer.comparison, gate, command, sides.column)
+
+
+def _gate(found: Comparison, gate: Gate, command: str, column: str) -> None:
+    """Say no where a gate was asked for, or that nothing can be said.
+
+    Raises:
+        NotEnoughDataError: the verdict is insufficient.
+        GateError: the comparison fails the gate.
+    """
+    from pyflare_analysis.drift.detector import Verdict
+
     if found.verdict is Verdict.INSUFFICIENT:
         raise NotEnoughDataError(
             f"not enough data to say: {found.reason}",
             hint="compare longer periods, or raise --permutations"
             if found.reference_count and found.current_count
-            else f"is {sides.column} filled? --column input --embedder static embeds text",
+            else f"is {column} filled? --column input --embedder static embeds text",
         )
-    if fail_on and found.verdict is Verdict.DRIFT:
+    tested = bool(found.config.num_permutations)
+    how = f"p = {found.p_value:.3g} by {found.method}" if tested else "without a test"
+    says = "pyflare drift mmd --method auto says what changed"
+    if gate.fail_on and found.verdict is Verdict.DRIFT:
+        raise GateError(f"{column} drifted: {how}", hint=f"--fail-on drift was given; {says}")
+    significant = not tested or found.p_value <= found.config.p_value_threshold
+    name, size = "MMD²", found.mmd2
+    if command == "centroid":
+        name, size = "centroids apart by", found.euclidean
+    if gate.fail_above is not None and significant and size > gate.fail_above:
         raise GateError(
-            f"{sides.column} drifted: p = {found.p_value:.3g} by {found.method}",
-            hint="--fail-on drift was given; pyflare drift mmd --method auto says what changed",
+            f"{column} fails --fail-above {gate.fail_above:g}: {name} {size:.3g}, {how}", hint=says
         )
 
 

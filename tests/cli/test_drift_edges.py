@@ -93,7 +93,7 @@ def test_numbers_beyond_int64_are_numbers(pyflare: Pyflare, tmp_path: Path) -> N
         (["univariate", "--ref", "r.csv", "--fail-above", "nan"], "--fail-above nan"),
         (["report", "--ref", "r.csv", "--fail-above", "inf"], "--fail-above inf"),
         (["mmd", "--ref", "r.csv", "--fail-above", "nan"], "--fail-above nan"),
-        (["univariate", "--ref", "r.csv", "--threshold", "nan"], "threshold nan"),
+        (["univariate", "--ref", "r.csv", "--threshold", "nan"], "threshold is nan"),
         (["psi", "--ref", "zero.csv"], "it is empty"),
         (["psi", "--ref", "p.json"], "damaged"),
         (["univariate", "--ref", "saved.json"], "saved reference"),

@@ -150,6 +150,78 @@ def test_the_gate_fails_on_drift_only(pyflare: Pyflare, files: Path) -> None:
     assert odd.code == 2
 
 
+@pytest.mark.parametrize("command", ["mmd", "centroid"])
+@pytest.mark.parametrize("permutations", [0, 40])
+def test_a_size_can_be_the_gate(
+    pyflare: Pyflare, files: Path, command: str, permutations: int
+) -> None:
+    """`--fail-above` fails above the size that the document has, and not at it."""
+    words = ("drift", command, "--ref", files / "ref.parquet", "--cur", files / "new.parquet",
+             "--seed", 1, "--permutations", permutations)  # fmt: skip
+    body = pyflare(*words).json()
+    size = body["mmd2"] if command == "mmd" else body["centroid"]["euclidean"]
+
+    above = pyflare(*words, "--fail-above", size * 0.99)
+    at = pyflare(*words, "--fail-above", repr(size))
+
+    assert (above.code, at.code) == (1, 0)
+    assert above.json() == at.json() == body
+    assert f"error: embedding fails --fail-above {size * 0.99:g}: " in above.err
+    assert f" {size:.3g}, " in above.err
+    assert ("p = 0.0244 by " in above.err) == bool(permutations)
+    assert ("without a test" in above.err) == (not permutations)
+
+
+@pytest.mark.parametrize("command", ["mmd", "centroid"])
+def test_the_gate_of_a_size_needs_a_significant_change(
+    pyflare: Pyflare, files: Path, tmp_path: Path, command: str
+) -> None:
+    """Below any size nothing fails without significance; and what cannot be said exits with 4."""
+    ref = files / "ref.parquet"
+    pl.read_parquet(ref).head(3).write_parquet(tmp_path / "few.parquet")
+    gate = ("--seed", 11, "--fail-above", -1)
+
+    same = pyflare("drift", command, "--ref", ref, "--cur", files / "same.parquet", *gate)
+    few = pyflare("drift", command, "--ref", ref, "--cur", tmp_path / "few.parquet", *gate)
+
+    assert (same.code, same.json()["verdict"]) == (0, "stable")
+    assert (few.code, few.json()["verdict"]) == (4, "insufficient")
+    for size in ("nan", "inf", "-inf"):
+        refused = pyflare("drift", command, "--ref", ref, "--cur", ref, f"--fail-above={size}")
+        assert (refused.code, refused.out) == (2, "")
+        assert f"error: --fail-above {size}" in refused.err
+
+
+@pytest.mark.parametrize("sigma", ["1e-300", "1e300", "1e-160", "1e154", "nan", "inf", "-1"])
+def test_a_bandwidth_that_float64_cannot_square_ends_with_exit_code_2(
+    pyflare: Pyflare, files: Path, sigma: str
+) -> None:
+    """With a hint, before anything is read."""
+    ref = files / "ref.parquet"
+
+    refused = pyflare("drift", "mmd", "--ref", ref, "--cur", ref, f"--sigma={sigma}")
+
+    assert (refused.code, refused.out) == (2, "")
+    assert "hint: " in refused.err
+    assert "Traceback" not in refused.err
+
+
+@pytest.mark.parametrize("sigma", ["1e-150", "1e150"])
+def test_a_bandwidth_far_from_all_distances_has_an_mmd2_all_the_same(
+    pyflare: Pyflare, files: Path, sigma: str
+) -> None:
+    """Every kernel is 0, or 1; by random features in float32 neither can be said."""
+    words = ("drift", "mmd", "--ref", files / "ref.parquet", "--cur", files / "new.parquet",
+             "--sigma", sigma)  # fmt: skip
+
+    found, streamed = pyflare(*words), pyflare(*words, "--method", "rff")
+
+    assert (found.code, found.err) == (0, "")
+    assert found.json()["mmd2"] == pytest.approx(0, abs=1e-6)
+    assert streamed.code == 2
+    assert "beyond the float32 of the method rff" in streamed.err
+
+
 def test_centroid_has_its_own_document(pyflare: Pyflare, files: Path) -> None:
     """The p-value is that of the Euclidean distance."""
     body = pyflare("drift", "centroid", "--ref", files / "ref.parquet",

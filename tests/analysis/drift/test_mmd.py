@@ -47,7 +47,16 @@ def test_mmd2_equals_a_double_loop_in_float64(n: int, m: int, d: int) -> None:
     assert mmd2(x, y) == pytest.approx(direct_mmd2(x, y, direct_sigma(x, y)), abs=1e-9)
 
 
-@pytest.mark.parametrize("offset", [0.0, 3.0, 1000.0])
+@pytest.mark.parametrize("sigma", [1e-300, 1e300, -1.0, math.nan, math.inf])
+def test_a_bandwidth_whose_square_is_no_number_is_refused(sigma: float) -> None:
+    """By name, not by a division by zero."""
+    x, y = _pair(1, 5, 5, 2)
+
+    with pytest.raises(UsageError):
+        mmd2(x, y, sigma)
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0, 1000.0, 1e6, 1e9])
 def test_mmd2_of_the_detector_equals_a_double_loop_to_1e_6(offset: float) -> None:
     """In float32, also far from zero, where squared norms would cancel everything away."""
     x, y = _pair(3, 60, 80, 24)
@@ -58,8 +67,10 @@ def test_mmd2_of_the_detector_equals_a_double_loop_to_1e_6(offset: float) -> Non
     result = detector.compute_from_embeddings(y)
 
     sigma = direct_sigma(x, y)
-    assert result.details["sigma"] == pytest.approx(sigma, rel=1e-5)
+    assert result.details["sigma"] == pytest.approx(sigma, rel=1e-6)
     assert result.score == pytest.approx(direct_mmd2(x, y, sigma), abs=1e-6)
+    away = np.linalg.norm((x - offset).mean(0) - (y - offset).mean(0))
+    assert result.details["centroid"]["euclidean"] == pytest.approx(away, abs=1e-6)
 
 
 def test_a_bandwidth_far_below_the_distances_is_computed_in_float64() -> None:
@@ -211,8 +222,11 @@ def test_bad_vectors_are_errors_that_say_where() -> None:
         detector.compute([[1.0, 2.0], [1.0]])
     with pytest.raises(SchemaError):
         detector.compute([["a", "b"]])
-    with pytest.raises(InvalidDataError, match="1e\\+20"):
-        detector.compute([[1e20, 1.0]] * 12)
+    for number, said in ((1e20, "1e\\+20"), (1e200, "1e\\+200"), (1e-200, "1e-200")):
+        with pytest.raises(InvalidDataError, match=f"{said}, outside of what is supported, 1e-15"):
+            detector.compute([[number, number]] * 12)
+    with pytest.raises(InvalidDataError, match=r"beyond 3\.4e\+38, the largest of float32"):
+        detector.compute(np.full((12, 2), np.inf, np.float32))
     with pytest.raises(SchemaError, match="shape"):
         detector.compute(np.zeros(4))
 
@@ -222,6 +236,9 @@ def test_bad_vectors_are_errors_that_say_where() -> None:
     [
         {"rbf_sigma": -1.0},
         {"rbf_sigma": math.nan},
+        {"rbf_sigma": 1e-300},
+        {"rbf_sigma": 1e300},
+        {"rbf_sigma": 1e-160},  # its square is subnormal, and gamma infinite
         {"num_permutations": -1},
         {"p_value_threshold": 0.0},
         {"p_value_threshold": 1.5},

@@ -52,7 +52,8 @@ class EmbeddingDrift:
                 found.append(f"{name}: {side.missing:,} rows without a value were left out")
             if side.zero_count:
                 found.append(
-                    f"{name}: {side.zero_count:,} vectors are all zeros, as failed embeddings are"
+                    f"{name}: {side.zero_count:,} vectors are all zeros in {side.values.dtype}, "
+                    "as failed embeddings are"
                 )
         clusters, column = self.comparison.clusters, self.current.cluster
         counts = (self.comparison.reference_count, self.comparison.current_count)

@@ -11,6 +11,7 @@ from pyflare_proto.errors import InvalidDataError, SchemaError
 __all__ = ["as_vectors", "same_dimensions"]
 
 _LARGEST = 1e15
+"""Squares of larger numbers, and of those below its inverse, are too much for sums in float32."""
 
 
 def as_vectors(values: ArrayLike, name: str) -> Floats:
@@ -18,8 +19,9 @@ def as_vectors(values: ArrayLike, name: str) -> Floats:
 
     Raises:
         SchemaError: no table of numbers, or rows of different lengths.
-        InvalidDataError: NaN or infinity, the message has the first such row; or numbers far
-            beyond 1e15 or below 1e-15, whose squares float32 cannot hold.
+        InvalidDataError: NaN or infinity, which numbers beyond the range of the array's type
+            have become, the message has the first such row; or a largest number beyond 1e15 or
+            below 1e-15.
     """
     try:
         array = np.asarray(values)
@@ -41,14 +43,16 @@ def as_vectors(values: ArrayLike, name: str) -> Floats:
     if not finite.all():
         row = int(np.flatnonzero(~finite)[0])
         raise InvalidDataError(
-            f"{name}: {int((~finite).sum())} of {len(array)} vectors hold NaN or infinity, "
+            f"{name}: {int((~finite).sum())} of {len(array)} vectors hold NaN, infinity, or a "
+            f"number beyond {np.finfo(array.dtype).max:.2g}, the largest of {array.dtype}; "
             f"the first is row {row}",
-            hint="leave these rows out, or embed their text again",
+            hint="leave these rows out, embed their text again, or scale to numbers of about 1",
         )
     largest = float(np.abs(array).max())
     if largest > _LARGEST or 0 < largest < 1 / _LARGEST:
         raise InvalidDataError(
-            f"{name}: the largest number is {largest:.3g}; squares of such overflow or vanish",
+            f"{name}: the largest number is {largest:.3g}, outside of what is supported, "
+            f"{1 / _LARGEST:g} to {_LARGEST:g}: squares of such overflow or vanish in float32",
             hint="scale the vectors to numbers of about 1",
         )
     return array

@@ -17,17 +17,30 @@ from pyflare_analysis.drift.embeddings.centroid import (
     centroid_test,
     cosine_test,
 )
-from pyflare_analysis.drift.embeddings.kernels import Distances, Gaussian, kernel_sums
+from pyflare_analysis.drift.embeddings.kernels import Distances, Gaussian, gamma_of, kernel_sums
 from pyflare_analysis.drift.embeddings.pooled import Clusters, Floats, Pooled, SplitTest
 from pyflare_proto.errors import UsageError, nearest
 
-__all__ = ["MINIMUM_COUNT", "Comparison", "MMDConfig", "compare", "judged", "sigma_of"]
+__all__ = [
+    "MINIMUM_COUNT",
+    "Comparison",
+    "MMDConfig",
+    "all_equal",
+    "coarser",
+    "compare",
+    "judged",
+    "sigma_of",
+]
 
 MINIMUM_COUNT = 10
 """Vectors a side below which nothing is said: fewer have too few splits to be judged by."""
 _Z95 = 1.959963984540054
-_ROUNDING = 1e-12
-"""Squared distance, in units of the squared norm, that is nothing but rounding."""
+_ROUNDING = {np.dtype(np.float32): 1e-12, np.dtype(np.float64): 1e-24}
+"""Squared distance, in units of the squared norm, that is nothing but rounding, by precision."""
+_EQUAL_PAIRS = 1e-12
+"""Median squared distance, in units of the largest, that is one of equal pairs."""
+_RFF_SIGMAS = 1e18
+"""Bandwidths up to here, and from its inverse, have frequencies and angles within float32."""
 _FLOAT32_RANGE = 80.0
 """Squared norm over sigma^2 from which float32 distances are too coarse for the kernel."""
 
@@ -53,6 +66,8 @@ class MMDConfig:
 
     def __post_init__(self) -> None:
         self._positive("rbf_sigma", self.rbf_sigma, 0)
+        if self.rbf_sigma:
+            gamma_of(self.rbf_sigma)
         self._positive("num_permutations", self.num_permutations, 0)
         self._positive("max_samples", self.max_samples, 0)
         self._positive("random_seed", self.random_seed, 0)
@@ -69,12 +84,18 @@ class MMDConfig:
             raise UsageError(f"{name} is {value}", hint=f"a finite number from {least}")
 
     def check(self, method: str) -> None:
-        """Raise UsageError where there is no such method."""
+        """Raise UsageError where there is no such method, or not with this bandwidth."""
         if method not in METHODS:
             near = nearest(method, METHODS)
             raise UsageError(
                 f"no method {method!r}",
                 hint=f"did you mean {near}?" if near else f"one of {', '.join(METHODS)}",
+            )
+        sigma = self.rbf_sigma
+        if method == "rff" and sigma and not 1 / _RFF_SIGMAS <= sigma <= _RFF_SIGMAS:
+            raise UsageError(
+                f"a bandwidth of {sigma:g} is beyond the float32 of the method rff",
+                hint=f"from {1 / _RFF_SIGMAS:g} to {_RFF_SIGMAS:g}, or the method mmd",
             )
 
     def to_dict(self) -> dict[str, float | int]:
@@ -215,7 +236,7 @@ def compare(
     pool = Pooled.of(reference, current, permutations=permutations, seed=seed, clusters=clusters)
     measured, median_test = _measured(base, pool, reference, current, clusters)
     if math.isnan(measured.sigma):
-        return dataclasses.replace(measured, reason="the vectors are all equal")
+        return dataclasses.replace(measured, reason=all_equal(coarser(reference[0], current[0])))
     if min(n, m) < MINIMUM_COUNT:
         reason = f"{n} and {m} vectors, {MINIMUM_COUNT} a side are needed"
         return dataclasses.replace(measured, reason=reason)
@@ -243,7 +264,8 @@ def _measured(
 ) -> tuple[Comparison, SplitTest]:
     """Return the comparison with what is always measured: MMD^2 and the centroids."""
     distances = Distances(pool.rows)
-    sigma = sigma_of(distances, reference[0], base.config.rbf_sigma)
+    row = coarser(reference[0], current[0])
+    sigma = sigma_of(distances, row, base.config.rbf_sigma)
     means = [side.mean(0, dtype=np.float64) for side in (reference, current)]
     away = centroid_distances(*means)
     measured = dataclasses.replace(base, euclidean=away.euclidean, cosine=away.cosine)
@@ -259,7 +281,7 @@ def _measured(
             clusters=clusters,
         )
         distances = Distances(pool.rows)
-    sums = kernel_sums(distances, [Gaussian(1 / (2 * sigma * sigma))], pool)[0]
+    sums = kernel_sums(distances, [Gaussian(gamma_of(sigma))], pool)[0]
     test = SplitTest("mmd", sums.mmd2(pool))
     value, margin = float(test.statistics[0]), _Z95 * sums.standard_error(pool)
     centroid: dict[str, Any] = {}
@@ -292,19 +314,33 @@ def sigma_of(distances: Distances, row: Floats, given: float = 0.0) -> float:
 
     Args:
         distances: of centred vectors.
-        row: (d,) a vector as it was, to tell rounding from differences.
+        row: (d,) a vector as it was, in the precision it has, to tell rounding from differences.
         given: bandwidth; 0: take the median.
 
     Returns:
         NaN where all vectors are equal.
     """
     largest = distances.largest_square
-    if largest <= _ROUNDING * float(np.square(row, dtype=np.float64).sum()) or largest == 0:
+    rounding = _ROUNDING[row.dtype] * float(np.square(row, dtype=np.float64).sum())
+    if largest <= rounding or largest == 0:
         return math.nan
     if given:
         return given
     median = distances.median()
-    return math.sqrt((median if median > _ROUNDING * largest else largest) / 2)
+    return math.sqrt((median if median > _EQUAL_PAIRS * largest else largest) / 2)
+
+
+def coarser(first: Floats, second: Floats) -> Floats:
+    """Return the one of less precision: what is equal to within that one is equal."""
+    return first if first.dtype.itemsize <= second.dtype.itemsize else second
+
+
+def all_equal(row: Floats) -> str:
+    """Return the reason why vectors that all are `row` cannot be compared."""
+    if row.any():
+        return "the vectors are all equal"
+    smallest = np.finfo(row.dtype).smallest_subnormal
+    return f"the vectors are all zeros, or of numbers below {smallest:.1g}, which {row.dtype} lacks"
 
 
 def judged(measured: Comparison) -> Comparison:

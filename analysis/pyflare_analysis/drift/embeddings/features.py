@@ -152,7 +152,7 @@ def fill(
     sums: GroupedSums,
     batches: Iterable[Floats],
     features: RandomFeatures,
-    mean: NDArray[np.float32],
+    mean: Floats,
 ) -> None:
     """Add the features, then the centred values, of a stream of rows."""
     for batch in batches:

@@ -8,6 +8,7 @@ with the row sums of K the other two sums of MMD^2 follow without another pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,8 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflare_analysis.drift.embeddings.pooled import Floats, Pooled
+from pyflare_proto.errors import UsageError
 
-__all__ = ["Distances", "Exponential", "Gaussian", "Kernel", "KernelSums", "kernel_sums"]
+__all__ = [
+    "Distances",
+    "Exponential",
+    "Gaussian",
+    "Kernel",
+    "KernelSums",
+    "gamma_of",
+    "kernel_sums",
+]
 
 _BLOCK = 512
 _KEPT_ROWS = 4096
@@ -25,6 +35,25 @@ _KEPT_ROWS = 4096
 _DIRECT_PAIRS = 200_000
 _BRACKETS = ((0.488, 0.512), (0.46, 0.54), (0.35, 0.65))
 _FINITE = float(np.finfo(np.float32).max)
+
+
+def gamma_of(sigma: float) -> float:
+    """Return gamma = 1 / (2 sigma^2) of a bandwidth.
+
+    Args:
+        sigma: bandwidth, above 0.
+
+    Raises:
+        UsageError: it is not above 0, or float64 cannot hold its square or gamma.
+    """
+    twice = 2 * sigma * sigma  # a product, because a power raises where it overflows
+    gamma = 1 / twice if twice > 0 else math.inf
+    if not (sigma > 0 and 0 < gamma < math.inf):
+        raise UsageError(
+            f"the bandwidth is {sigma:g}, not above 0 with a square that float64 can hold",
+            hint="about the distances between vectors, or 0, which takes their median",
+        )
+    return gamma
 
 
 class Kernel(Protocol):
@@ -42,7 +71,8 @@ class Gaussian:
 
     def fill(self, negative: Floats, out: Floats) -> None:
         """Write the kernel of `-negative`, squared distances, into `out`."""
-        np.multiply(negative, negative.dtype.type(self.gamma), out=out)
+        with np.errstate(over="ignore"):  # far beyond the bandwidth: exp(-inf) is 0, as it should
+            np.multiply(negative, negative.dtype.type(self.gamma), out=out)
         np.minimum(out, 0, out=out)  # rounding of a distance of 0, times a large gamma
         np.exp(out, out=out)
 

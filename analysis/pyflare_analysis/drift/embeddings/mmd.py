@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -24,9 +25,11 @@ from pyflare_analysis.drift.detector import DriftResult, DriftType
 from pyflare_analysis.drift.embeddings.centroid import centroid_distances
 from pyflare_analysis.drift.embeddings.checks import as_vectors, same_dimensions
 from pyflare_analysis.drift.embeddings.comparison import Comparison, MMDConfig, compare
-from pyflare_analysis.drift.embeddings.kernels import Distances, Gaussian, kernel_sums
+from pyflare_analysis.drift.embeddings.kernels import Distances, Gaussian, gamma_of, kernel_sums
 from pyflare_analysis.drift.embeddings.pooled import Clusters, Floats, Pooled
+from pyflare_analysis.drift.embeddings.reservoir import Reservoir
 from pyflare_analysis.drift.embeddings.vector_file import read_vectors, write_vectors
+from pyflare_analysis.drift.embeddings.vectors import MOST_VECTORS
 from pyflare_proto.errors import InvalidDataError, NotEnoughDataError, SchemaError, UsageError
 
 __all__ = ["CentroidDriftDetector", "MMDConfig", "MMDDriftDetector", "median_sigma", "mmd2"]
@@ -63,12 +66,13 @@ def mmd2(reference: ArrayLike, current: ArrayLike, sigma: float = 0.0) -> float:
     Raises:
         NotEnoughDataError: fewer than two vectors on a side.
         SchemaError, InvalidDataError: see `as_vectors`.
+        UsageError: a bandwidth whose square float64 cannot hold.
 
     Source: Gretton et al. 2012, JMLR 13:723-773, equation 3.
     """
     pool = _float64_pool(reference, current)
     sigma = sigma or median_sigma(reference, current)
-    sums = kernel_sums(Distances(pool.rows), [Gaussian(1 / (2 * sigma * sigma))], pool)
+    sums = kernel_sums(Distances(pool.rows), [Gaussian(gamma_of(sigma))], pool)
     return float(sums[0].mmd2(pool)[0])
 
 
@@ -99,6 +103,7 @@ class MMDDriftDetector:
         self._reference: Floats | None = None
         self._centroid: NDArray[np.float64] | None = None
         self._clusters: NDArray[np.intp] | None = None
+        self._stream: Reservoir | None = None
 
     @property
     def name(self) -> str:
@@ -162,6 +167,7 @@ class MMDDriftDetector:
             raise NotEnoughDataError("the reference has no vectors")
         self._centroid = np.asarray(vectors.mean(0, dtype=np.float64))
         self._reference, self._clusters = self._drawn(vectors, clusters)
+        self._stream = None
 
     def set_reference(self, reference: ArrayLike, clusters: ArrayLike | None = None) -> None:
         """Do as `set_reference_embeddings`."""
@@ -179,20 +185,76 @@ class MMDDriftDetector:
             SchemaError: no table of vectors of the reference's length, or not as many clusters.
             InvalidDataError: NaN or infinity.
         """
-        vectors = as_vectors(embeddings, "current")
-        same_dimensions(self.reference, vectors)
-        drawn, own = self._drawn(vectors, clusters)
-        known = None
-        if own is not None or self._clusters is not None:
-            sides = (self._clusters, self.reference), (own, drawn)
-            known = Clusters(*(np.arange(len(v)) if c is None else c for c, v in sides))
-        return compare(self.reference, drawn, self.config, self.method, known)
+        drawn, own = self._drawn(self._checked(embeddings), clusters)
+        return self._compared(drawn, own, self.config)
 
     def compute_from_embeddings(
         self, embeddings: ArrayLike, clusters: ArrayLike | None = None
     ) -> DriftResult:
         """Score a batch against the reference; see `compare` for arguments and errors."""
-        found = self.compare(embeddings, clusters)
+        return self._result(self.compare(embeddings, clusters))
+
+    def update(self, embeddings: ArrayLike, clusters: ArrayLike | None = None) -> None:
+        """Take the next batch of a stream; `result` scores all since the last `reset`.
+
+        Memory is bounded: at most `max_samples` vectors, or 10,000 where that is 0, are kept; of
+        more, a uniform sample that is drawn with the seed.
+
+        Args:
+            embeddings: (m, d) of any m.
+            clusters: (m,) what each vector belongs to, of the same names in every batch.
+
+        Raises:
+            UsageError: no reference was set.
+            SchemaError: no table of vectors of the reference's length, or clusters that do not
+                fit the vectors or the batches before.
+            InvalidDataError: NaN or infinity.
+        """
+        vectors = self._checked(embeddings)
+        self._streamed().add(vectors, None if clusters is None else np.asarray(clusters))
+
+    def result(self) -> DriftResult:
+        """Score the stream since the last `reset`; `details["seen"]` is how many vectors came.
+
+        Up to the bound of `update` this is what one batch of them all would give.
+
+        Raises:
+            UsageError: no reference was set.
+        """
+        stream = self._stream or Reservoir(1, self.config.random_seed)
+        vectors, labels = stream.kept()
+        config = replace(self.config, random_seed=stream.seed)
+        found = self._compared(vectors, _numbered(labels, len(vectors)), config)
+        result = self._result(found)
+        return replace(result, details={**result.details, "seen": stream.seen})
+
+    def reset(self) -> None:
+        """Forget the stream; the reference stays."""
+        self._stream = None
+
+    def _streamed(self) -> Reservoir:
+        if self._stream is None:
+            seed = self.config.random_seed or secrets.randbits(31) + 1
+            self._stream = Reservoir(self.config.max_samples or MOST_VECTORS, seed)
+        return self._stream
+
+    def _checked(self, embeddings: ArrayLike) -> Floats:
+        """Return vectors that can be compared with the reference."""
+        vectors = as_vectors(embeddings, "current")
+        same_dimensions(self.reference, vectors)
+        return vectors
+
+    def _compared(
+        self, vectors: Floats, own: NDArray[np.intp] | None, config: MMDConfig
+    ) -> Comparison:
+        """Compare vectors, of which a sample has been drawn."""
+        known = None
+        if own is not None or self._clusters is not None:
+            sides = (self._clusters, self.reference), (own, vectors)
+            known = Clusters(*(np.arange(len(v)) if c is None else c for c, v in sides))
+        return compare(self.reference, vectors, config, self.method, known)
+
+    def _result(self, found: Comparison) -> DriftResult:
         return DriftResult(
             detector=self.name,
             type=self.type,
@@ -223,8 +285,7 @@ class MMDDriftDetector:
             SchemaError, InvalidDataError: see `compare`.
             NotEnoughDataError: no vectors.
         """
-        vectors = as_vectors(embeddings, "current")
-        same_dimensions(self.reference, vectors)
+        vectors = self._checked(embeddings)
         if not len(vectors):
             raise NotEnoughDataError("no vectors, so no centroid")
         mean = vectors.mean(0, dtype=np.float64)

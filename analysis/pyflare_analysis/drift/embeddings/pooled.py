@@ -136,7 +136,7 @@ class Pooled:
         order = rng.permutation(n + m)
         # By products, which are quicker than sums; any point near the mean would do.
         shares = [np.full(len(side), 1 / (n + m), side.dtype) for side in (reference, current)]
-        mean = np.asarray(shares[0] @ reference + shares[1] @ current, np.float32)
+        mean = shares[0] @ reference + shares[1] @ current
         rows = np.empty((n + m, reference.shape[1]), dtype)
         place = np.empty(n + m, np.intp)
         place[order] = np.arange(n + m)

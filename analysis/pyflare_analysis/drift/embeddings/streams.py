@@ -19,6 +19,8 @@ from pyflare_analysis.drift.embeddings.comparison import (
     MINIMUM_COUNT,
     Comparison,
     MMDConfig,
+    all_equal,
+    coarser,
     judged,
     sigma_of,
 )
@@ -74,15 +76,18 @@ def compare_streams(reference: Stream, current: Stream, config: MMDConfig) -> Co
     mean = sample.mean(0)
     sample -= mean
     np.random.default_rng(seed).shuffle(sample)
-    sigma = sigma_of(Distances(sample), reference.sample[0], config.rbf_sigma)
+    row = coarser(reference.sample[0], current.sample[0])
+    sigma = sigma_of(Distances(sample), row, config.rbf_sigma)
     if np.isnan(sigma):
-        return dataclasses.replace(base, reason="the vectors are all equal")
+        return dataclasses.replace(base, reason=all_equal(row))
     features = RandomFeatures.of(dimensions, sigma, seed)
+    # One center for both streams; of less precision than theirs it would leave an offset.
+    center = mean.astype(np.result_type(reference.sample, current.sample))
     size, *groups = group_plan(n, m)
     filled = []
     for stream, count in zip((reference, current), groups, strict=True):
         sums = GroupedSums(count, size, stream.rows, 2 * FREQUENCIES + dimensions)
-        fill(sums, stream.batches, features, mean.astype(np.float32))
+        fill(sums, stream.batches, features, center)
         if not sums.complete:
             raise RetryableError(
                 "the vectors changed while they were read", hint="run the command again"

@@ -30,6 +30,7 @@ MOST_VECTORS = 10_000
 MOST_EMBEDDED = 2_000
 """Texts of a side that are embedded, each a cost; of more, so many are drawn."""
 _MOST_BYTES = 64 * 2**20
+_WITHIN_FLOAT32 = (pl.Float32(), pl.Float16(), pl.Int8(), pl.Int16(), pl.UInt8(), pl.UInt16())
 _SNIPPET = 200
 _ROW = "row"
 
@@ -266,7 +267,8 @@ def _as_lists(series: pl.Series, url: str) -> pl.Series:
                 hint="--embedder hash|static|openai embeds text",
             ) from error
     if isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_numeric():
-        inner = pl.Float64() if dtype.inner == pl.Float64() else pl.Float32()
+        # Float32 only where it holds every number: the others differ in digits it has not.
+        inner = pl.Float32() if dtype.inner in _WITHIN_FLOAT32 else pl.Float64()
         return series.cast(pl.List(inner))
     raise SchemaError(
         f"column {series.name!r} of {url} holds {dtype}, not vectors",
