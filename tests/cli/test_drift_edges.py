@@ -142,22 +142,26 @@ def test_a_file_that_polars_cannot_read_is_named(pyflare: Pyflare, tmp_path: Pat
     assert "wide.parquet" in result.err
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
 def test_an_answer_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    """Stdout may be full or closed: exit code 3, no traceback."""
+    """Stdout may be closed, or a file that has no room: exit code 3, no traceback."""
     ref = _table(tmp_path / "r.parquet", x=RNG.normal(size=100))
     words = [sys.executable, "-m", "pyflare_cli", "drift", "psi", "--ref", str(ref), "--cur",
              str(ref), "--no-store"]  # fmt: skip
-    with Path("/dev/full").open("w") as full:
-        filled = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    closed = subprocess.run(
-        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ,
-    )
 
-    assert (filled.returncode, closed.returncode) == (3, 3)
-    assert "cannot write the answer: No space left on device" in filled.stderr
+    def written(shell: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["/bin/sh", "-c", shell, "sh", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ,
+        )
+
+    closed = written('exec "$@" >&-')
+    # Not a byte may be written to a file of this process.
+    full = written(f'ulimit -f 0; trap "" XFSZ; exec "$@" > {tmp_path / "out"}')
+
+    assert (closed.returncode, full.returncode) == (3, 3)
     assert "stdout is closed" in closed.stderr
+    assert "cannot write the answer: File too large" in full.stderr
+    assert "Traceback" not in closed.stderr + full.stderr

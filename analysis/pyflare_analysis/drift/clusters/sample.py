@@ -87,14 +87,12 @@ class WholeClusters:
         wanted = list(self.columns() if columns is None else columns)
         needed = list(dict.fromkeys([*wanted, *self._read]))
         for frame in self._rows.scan(needed, where, limit=limit):
-            chosen = self._chosen(frame)
+            if self._highest is None:
+                yield frame.select(wanted)
+                continue
+            chosen = frame.filter(pl.Series(self._hashes(frame) <= self._highest))
             if chosen.height:
                 yield _compact(chosen.select(wanted))
-
-    def _chosen(self, frame: pl.DataFrame) -> pl.DataFrame:
-        if self._highest is None:
-            return frame
-        return frame.filter(pl.Series(self._hashes(frame) <= self._highest))
 
 
 def _compact(frame: pl.DataFrame) -> pl.DataFrame:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyflare_analysis.drift.clusters.effects import TRACE, cluster_column, overall_effects
+from pyflare_analysis.drift.clusters.effects import (
+    TRACE,
+    ColumnEffect,
+    cluster_column,
+    overall_effects,
+)
 from pyflare_analysis.drift.detector import Verdict
 from pyflare_analysis.drift.profiles.columns import (
     Feature,
@@ -169,12 +174,14 @@ def examine_columns(
                 "calls of models count, unless --all-spans",
             )
         sides.append(side)
-    profile = profile_of(sides[0], tested)
-    now = overall_effects(profile, current, where, cluster)
-    before = now
-    if cluster is not None and cluster in reference.columns():
-        before = overall_effects(profile, reference, reference_where, cluster)
-    columns = measure_columns(tested, sides[0], sides[1], config, effects=(before, now))
+    effects: tuple[Mapping[str, ColumnEffect], Mapping[str, ColumnEffect]] = ({}, {})
+    if cluster is not None:
+        profile = profile_of(sides[0], tested)
+        now = overall_effects(profile, current, where, cluster)
+        known = cluster in reference.columns()
+        before = overall_effects(profile, reference, reference_where, cluster) if known else now
+        effects = before, now
+    columns = measure_columns(tested, sides[0], sides[1], config, effects=effects)
     return UnivariateAnswer(
         tuple(columns), tuple(passed), (sides[0], sides[1]), (reference.url, current.url),
         weighted, config, cluster,
