@@ -161,7 +161,10 @@ def _mending_hint(location: Location, culprit: str) -> str:
     if location.format == "jsonl":
         return "JSON lines are one object a line, in UTF-8"
     if location.folder is None:
-        return f"Parquet is expected (CSV and JSON lines by their endings): file '{culprit}'"
+        return (
+            "it is cut off, or no Parquet (CSV and JSON lines need their endings): copy it again, "
+            f"or see what it is: file '{culprit}'"
+        )
     return f"move it out of the way and ask again: mv '{culprit}' '{culprit}.damaged'"
 
 
