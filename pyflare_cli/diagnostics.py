@@ -21,6 +21,7 @@ __all__ = [
     "EXTRAS",
     "configure",
     "debugging",
+    "forget_stdout",
     "install_log_handler",
     "note",
     "progress_line",
@@ -108,7 +109,7 @@ def report(error: BaseException) -> ExitCode:
     that brings it, a closed pipe nothing. Anything else is an internal error.
     """
     if isinstance(error, BrokenPipeError):
-        _forget_stdout()
+        forget_stdout()
         return ExitCode.OK
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
         return ExitCode.INTERRUPTED
@@ -158,7 +159,7 @@ def _write(line: str) -> None:
         return  # stderr is closed: there is nobody left to tell
 
 
-def _forget_stdout() -> None:
+def forget_stdout() -> None:
     """Point stdout at nothing, so that the interpreter's flush at exit does not fail again."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)

@@ -20,6 +20,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyflare_cli.diagnostics import forget_stdout
 from pyflare_cli.tables import Column, markdown_table, text_table
 from pyflare_proto.errors import StorageError, UsageError
 
@@ -211,6 +212,7 @@ class Output:
         except BrokenPipeError:
             raise  # the reader has seen enough, which is no failure
         except OSError as error:
+            forget_stdout()
             raise StorageError(
                 f"cannot write the answer: {error.strerror}", hint=_INTO_A_FILE
             ) from error

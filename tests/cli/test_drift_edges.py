@@ -154,7 +154,7 @@ def test_an_answer_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            env=os.environ,
+            env={name: v for name, v in os.environ.items() if name != "PYTHONUNBUFFERED"},
         )
 
     closed = written('exec "$@" >&-')
